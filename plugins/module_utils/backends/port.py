@@ -1,0 +1,151 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the rest of the collection asks of a backend. Standard library only; C(config) arguments are C(model.config.VmConfig).
+
+A backend is five files: C(features) (data: see C(capabilities)), C(translate) (pure: our configuration to the VMM's words and back),
+C(launch) (pure: how the process is started), C(client) (one function per API call), C(driver) (composes the four).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ..host.layout import VmLayout
+    from ..model.config import VmConfig
+    from ..model.definition import Definition
+
+
+@dataclasses.dataclass(frozen=True)
+class FileUse:
+    """A file of the host that the VMM must reach. C(alias) is a plain name ([a-z0-9_.]+), unique in the VM.
+
+    With isolation (a uid of its own, a jail) the launch file makes it appear under C(GuestPaths.files); without, the path itself is used."""
+
+    path: str
+    alias: str
+    writable: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TapUse:
+    """A tap the VM uses. C(ours): made by the launch file, owned by the VM's uid, on C(bridge) (None: on nothing), and removed by it."""
+
+    name: str
+    ours: bool
+    bridge: t.Optional[str] = None
+    mtu: t.Optional[int] = None
+    queue_pairs: int = 1
+    vnet_headers: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """Where the VMM finds things, seen from inside its sandbox. The launch file starts it with the working directory C(/run/vmcp/NAME) or, in
+    a jail, C(/), so that socket paths stay short and relative: C(vmm/api.sock)."""
+
+    files: t.Mapping[str, str]  # alias -> path as the VMM sees it
+    sockets: str  # directory of sockets as the VMM sees it: 'vmm'
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchSpec:
+    """How a VMM is started: pure data, from which C(host.launchfile) writes the shell file.
+
+    C(argv): binary and arguments, in the order given; every word is quoted by the writer.
+    C(jailer): run through the Firecracker jailer, whose binary this is (None: setpriv).
+    C(after_start): commands run by root once C(wait_socket) exists, outside the sandbox, in C(/run/vmcp/NAME); a failure fails the start.
+    C(documents): files written beside vm.json, name to text, 0600. C(document_uses): those the VMM itself opens, alias to name.
+    C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr.
+    C(stop): how to ask the guest to shut down, without Python where possible: C(argv) run like C(after_start), or empty for SIGTERM.
+    C(vmm_log_in_sandbox): path the VMM opens for its own log, if it cannot use stderr (alias in C(files)).
+    """
+
+    argv: tuple[str, ...]
+    files: tuple[FileUse, ...] = ()
+    taps: tuple[TapUse, ...] = ()
+    documents: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    document_uses: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    jailer: t.Optional[str] = None
+    stdout_is_console: bool = True
+    after_start: tuple[tuple[str, ...], ...] = ()
+    wait_socket: str = "vmm/api.sock"
+    stop: tuple[str, ...] = ()
+    vmm_log_in_sandbox: t.Optional[str] = None
+    # Extra device nodes of the host that the VM's uid must open: /dev/kvm, /dev/net/tun, /dev/vhost-vsock
+    devices: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Isolation:
+    """How much of the sandbox this VM gets: settled by the planner from C(security) and from who we are."""
+
+    uid: t.Optional[int]  # None: the VMM runs as ourselves (unprivileged, or opted out)
+    jail: bool  # Firecracker: the jailer; Cloud Hypervisor: Landlock; QEMU: -sandbox
+    seccomp: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Installed:
+    """One installed version of a VMM. C(features): what the binary itself says it can (Cloud Hypervisor's ping, QEMU's accelerators)."""
+
+    backend: str
+    version: str  # '1.16.1', '53.0', '7.2.22'
+    binary: str  # absolute, resolved
+    helpers: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  # 'jailer', 'ch-remote' -> absolute path
+    features: tuple[str, ...] = ()
+    static: bool = False  # no ELF interpreter: fit for the jailer
+    current: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What a VMM says of itself. C(state): C(created), C(running), C(paused) or C(absent) (a VMM without a VM)."""
+
+    state: str
+    version: t.Optional[str] = None
+    pid: t.Optional[int] = None
+
+
+class Driver(t.Protocol):
+    """One backend. Every call on a socket takes C(deadline) (C(time.monotonic()) value) and raises Unavailable when the VMM
+    refuses the connection, DeadlineExceeded when it does not answer in time, Internal when what it answers makes no sense, FailedPrecondition
+    with the VMM's own words when it refuses. C(peer_uid): the uid that must be behind the socket (None: any); another one is FailedPrecondition."""
+
+    name: str
+
+    def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
+        """Pure: the whole command line and documents of this VM."""
+
+    def uses(self, definition: Definition, config: VmConfig) -> tuple[tuple[FileUse, ...], tuple[TapUse, ...]]:
+        """Pure: files and taps of the host that the VM needs; the same values C(launch) puts into its result."""
+
+    def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
+        """State by one raw request on the standard library alone (no httpx, no qemu.qmp). For QEMU C(socket) is the monitor socket."""
+
+    def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        """Idempotent."""
+
+    def resume(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        """Idempotent."""
+
+    def request_shutdown(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> bool:
+        """Asks the guest to shut down. False when this backend has no way to ask (the caller goes on to force)."""
+
+    def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
+        """C({"config": …, "counters": …, "console_path": …}): the unified configuration read back from the VMM, for drift and endpoints."""
+
+    # --- VMMs that somebody else runs (option endpoint) -------------------------------------------------
+    def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        """Gives an empty VMM its VM through the API. FailedPrecondition when it already has one or the API cannot."""
+
+    def boot_on(self, socket: str, deadline: float) -> None:
+        """Boots a defined VM through the API."""
+
+    def shutdown_on(self, socket: str, deadline: float) -> None:
+        """Stops the VM and keeps the VMM, where the API can; else FailedPrecondition: only the process's owner can."""
+
+    def remove_on(self, socket: str, deadline: float) -> None:
+        """Drops the VM from the VMM, where the API can; else FailedPrecondition."""

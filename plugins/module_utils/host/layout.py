@@ -1,0 +1,171 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every path that belongs to a VM or to the host's state, named in one place. Nothing here touches the file system.
+
+Who owns what: everything is root's (or the unprivileged user's), except C(data) and C(sockets), which belong to the VM's uid. Root
+neither executes nor reads as configuration anything below those two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+SYSTEM_STATE_DIR = "/var/lib/vmcp"
+SYSTEM_RUN_DIR = "/run/vmcp"
+HOST_JSON = "/etc/vmcp/host.json"
+OPT_DIR = "/opt/vmcp"
+
+
+@dataclasses.dataclass(frozen=True)
+class VmLayout:
+    """The files of one VM. C(dir) survives a reboot, C(run) does not."""
+
+    name: str
+    dir: str
+    run: str
+    lock: str
+
+    # --- state, root-owned 0711 ------------------------------------------------------------------------
+    @property
+    def definition(self) -> str:
+        return f"{self.dir}/vm.json"
+
+    @property
+    def launch(self) -> str:
+        """The shell file that starts, boots, stops and clears up after the VMM; root-owned, 0600."""
+        return f"{self.dir}/launch"
+
+    def document(self, name: str) -> str:
+        """A file that the VMM reads at start (its configuration in its own words), root-owned."""
+        return f"{self.dir}/{name}"
+
+    @property
+    def secrets(self) -> str:
+        return f"{self.dir}/secrets.json"
+
+    @property
+    def console_log(self) -> str:
+        return f"{self.dir}/console.log"
+
+    @property
+    def console_previous(self) -> str:
+        return f"{self.dir}/console.previous.log"
+
+    @property
+    def vmm_log(self) -> str:
+        """What the VMM itself says (stderr or its log), of this boot and the one before."""
+        return f"{self.dir}/vmm.log"
+
+    @property
+    def events(self) -> str:
+        return f"{self.dir}/events.jsonl"
+
+    @property
+    def data(self) -> str:
+        """The VM's own: UEFI variables, disks, snapshots."""
+        return f"{self.dir}/data"
+
+    # --- run time, root-owned 0711, gone after a reboot ----------------------------------------------------
+    @property
+    def pid(self) -> str:
+        """One line: C(PID STARTTIME BOOT_ID HOST_BOOT_ID); STARTTIME is field 22 of C(/proc/PID/stat)."""
+        return f"{self.run}/pid"
+
+    @property
+    def booted(self) -> str:
+        """Copy of vm.json as it was when the process started; pending changes are the difference."""
+        return f"{self.run}/booted.json"
+
+    @property
+    def stopping(self) -> str:
+        """There while somebody asked the VM to stop; holds the reason (C(request), C(host), C(restart))."""
+        return f"{self.run}/stopping"
+
+    @property
+    def satisfied(self) -> str:
+        """Cache for the no-change path: digest of options and definition that were last found in agreement."""
+        return f"{self.run}/satisfied.json"
+
+    @property
+    def files(self) -> str:
+        """Where disks, kernel and initrd appear for the VMM inside its private mount namespace."""
+        return f"{self.run}/files"
+
+    @property
+    def jail(self) -> str:
+        """Base directory of the jailer: a tmpfs inside the private mount namespace."""
+        return f"{self.run}/jail"
+
+    @property
+    def sockets(self) -> str:
+        """Directory of the VM's uid, 0700: the only place where the VMM makes sockets."""
+        return f"{self.run}/vmm"
+
+    @property
+    def api_socket(self) -> str:
+        return f"{self.sockets}/api.sock"
+
+    @property
+    def monitor_socket(self) -> str:
+        """QEMU's second QMP server, for readers without the lock."""
+        return f"{self.sockets}/mon.sock"
+
+    @property
+    def vsock_socket(self) -> str:
+        return f"{self.sockets}/vsock.sock"
+
+    @property
+    def console_socket(self) -> str:
+        return f"{self.sockets}/console.sock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The two roots. C(Layout.resolve) knows the defaults of root and of other users."""
+
+    state_dir: str
+    run_dir: str
+
+    @classmethod
+    def resolve(cls, state_dir: str | None, run_dir: str | None, environ: t.Mapping[str, str], uid: int) -> Layout:
+        """Option, else C(UNKEY_VMCP_STATE_DIR)/C(UNKEY_VMCP_RUN_DIR), else the system's directories for root and
+        C(~/.local/state/vmcp) for others (with C(run) inside: C(XDG_RUNTIME_DIR) vanishes at logout). A C(state_dir) that is not
+        the system's keeps its run-time files in C(run) below it unless C(run_dir) says otherwise."""
+        state = state_dir or environ.get("UNKEY_VMCP_STATE_DIR")
+        if not state:
+            home = environ.get("HOME") or os.path.expanduser("~")
+            state = SYSTEM_STATE_DIR if uid == 0 else f"{home}/.local/state/vmcp"
+        state = os.path.abspath(os.path.expanduser(state))
+        run = run_dir or environ.get("UNKEY_VMCP_RUN_DIR")
+        if not run:
+            run = SYSTEM_RUN_DIR if state == SYSTEM_STATE_DIR else f"{state}/run"
+        return cls(state_dir=state, run_dir=os.path.abspath(os.path.expanduser(run)))
+
+    @property
+    def is_system(self) -> bool:
+        """Whether these are the system's directories: only then are systemd's units ours to use."""
+        return self.state_dir == SYSTEM_STATE_DIR and self.run_dir == SYSTEM_RUN_DIR
+
+    @property
+    def vms(self) -> str:
+        return f"{self.state_dir}/vms"
+
+    @property
+    def lock_dir(self) -> str:
+        """Beside the run directory and never removed: a lock inside a directory that is removed and remade can be held twice."""
+        return f"{self.run_dir}.locks"
+
+    @property
+    def host_lock(self) -> str:
+        # A leading dot: no VM can have this name.
+        return f"{self.lock_dir}/.host"
+
+    @property
+    def allocations(self) -> str:
+        return f"{self.state_dir}/allocations.json"
+
+    def vm(self, name: str) -> VmLayout:
+        return VmLayout(name=name, dir=f"{self.vms}/{name}", run=f"{self.run_dir}/{name}", lock=f"{self.lock_dir}/{name}")

@@ -1,0 +1,82 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The definition of a VM as it is kept in C(vm.json). Standard library only: the no-change path reads it.
+
+The file carries a schema version. Readers accept every older version and migrate in memory; the file is rewritten only when the VM
+changes; keys that this version does not know are kept (C(extra)). A newer schema is refused with the version that it needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing as t
+
+from ..errors import FailedPrecondition, Internal
+from .words import COLLECTION_VERSION
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """What a VM should be, and what was chosen for it once. Never changed in place: C(dataclasses.replace).
+
+    C(config): the full tree, defaults of creation written in, sizes in bytes (JSON values; C(VmConfig) reads it).
+    C(generated): what we or the VMM chose once: C(uid), C(cid), C(macs) and C(taps) by NIC id, C(qemu_machine). Never reported as a change.
+    C(binary): absolute path of the pinned VMM binary; C(helpers): others by role (C(jailer), C(ch-remote)).
+    C(kernel_from_host), C(labels) …: see DESIGN; C(metadata_digest): keyed digest of the secrets, never the secrets.
+    """
+
+    name: str
+    backend: str
+    backend_version: str
+    binary: str
+    config: dict[str, t.Any]
+    helpers: dict[str, str] = dataclasses.field(default_factory=dict)
+    workload: t.Optional[str] = None
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    autostart: bool = True
+    protected: bool = False
+    restart_policy: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    security: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    shutdown_timeout: int = 30
+    supervisor: str = "plain"
+    generated: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    metadata_digest: t.Optional[str] = None
+    backend_reason: str = ""
+    created_at: str = ""
+    collection_version: str = COLLECTION_VERSION
+    schema: int = SCHEMA
+    extra: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text of C(vm.json): sorted keys, so that equal definitions are equal bytes."""
+        body = dataclasses.asdict(self)
+        body.update(body.pop("extra"))
+        return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Definition:
+        """Reads any schema up to ours. C(where) is the file's path, for messages.
+
+        FailedPrecondition for a newer schema; Internal for a torn or foreign file (the remedy is in the message)."""
+        try:
+            body = json.loads(text)
+            schema = body["schema"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise Internal(
+                f"{where} is not a readable definition ({type(exc).__name__}: {exc}). Restore it from a backup, or remove the VM with state=absent and define it again."
+            ) from exc
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise FailedPrecondition(
+                f"{where} has schema {schema}, written by unkey.vmcp {body.get('collection_version', 'of a newer version')}; this is {COLLECTION_VERSION}, "
+                f"which reads up to schema {SCHEMA}. Run the task with that version of the collection or a newer one."
+            )
+        known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
+        extra = {k: v for k, v in body.items() if k not in known}
+        try:
+            return cls(**{k: v for k, v in body.items() if k in known}, extra=extra)
+        except TypeError as exc:
+            raise Internal(f"{where} lacks what a definition must have: {exc}. Restore it from a backup, or remove the VM with state=absent and define it again.") from exc

@@ -1,0 +1,40 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes: bytes, or a number with a binary suffix. Standard library only."""
+
+from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<suffix>[kmgtp]?)(?:i?b)?\s*", re.IGNORECASE)
+_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def parse_size(value: int | str) -> int:
+    """Bytes of C(536870912), C("512M"), C("512MiB"), C("1.5g"). Suffixes are binary: C(1K) is 1024. ValueError with the rule otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("give bytes as a whole number, or a number with a suffix: 512M, 16G, 4GiB")
+    if isinstance(value, int):
+        if value < 0:
+            raise ValueError("a size cannot be negative")
+        return value
+    match = _SIZE.fullmatch(value)
+    if not match:
+        raise ValueError(f"{value!r} is not a size: give bytes as a whole number, or a number with a suffix: 512M, 16G, 4GiB")
+    size = float(match["number"]) * (1 << _SHIFT[match["suffix"].lower()]) if "." in match["number"] else int(match["number"]) << _SHIFT[match["suffix"].lower()]
+    if size != int(size):
+        raise ValueError(f"{value!r} is not a whole number of bytes")
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """The shortest exact form: C(512MiB), C(1GiB), C(1000) for what is no multiple of a KiB."""
+    for suffix in "PTGMK":
+        unit = 1 << _SHIFT[suffix.lower()]
+        if size and size % unit == 0:
+            return f"{size // unit}{suffix}iB"
+    return str(size)

@@ -1,0 +1,33 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words that options, results, code and documentation share. Standard library only: the no-change path reads them."""
+
+from __future__ import annotations
+
+BACKENDS = ("cloudhypervisor", "firecracker", "qemu")
+BACKEND_CHOICES = (*BACKENDS, "auto")
+
+STATES_REQUESTED = ("present", "running", "paused", "shutdown", "restarted", "absent")
+# What vmcp_vm_info reports. 'created' was never booted; 'crashed' ended by a signal or a code other than 0.
+STATES_REPORTED = ("created", "running", "paused", "shutdown", "crashed", "absent")
+
+WORKLOADS = ("serverless", "persistent", "development", "production")
+
+# In rising order: each includes those before it.
+DISRUPTIONS = ("none", "restart", "recreate", "replace_data")
+
+APPLY = ("now", "next_boot")
+SUPERVISORS = ("auto", "systemd", "plain")
+KEEP = ("disks", "snapshots")
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+NAME_RULE = "1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit"
+
+# Collection version: recorded in definitions and part of the no-change digest. A unit test keeps it equal to galaxy.yml.
+COLLECTION_VERSION = "0.1.0"
+
+
+def at_most(a: str, b: str) -> bool:
+    """Whether disruption C(a) is within C(b)."""
+    return DISRUPTIONS.index(a) <= DISRUPTIONS.index(b)

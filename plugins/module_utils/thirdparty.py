@@ -1,0 +1,38 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place where libraries outside the standard library are imported.
+
+Each getter imports on first use, so that a task which has nothing to do never pays for a library. Pydantic is different: models are classes, so
+C(thirdparty_pydantic) offers the names with inert stand-ins where the library is missing, because C(ansible-test sanity) loads
+every file without it. The bootstrap refuses to run with stand-ins.
+"""
+
+from __future__ import annotations
+
+import types
+
+from .errors import FailedPrecondition
+
+REMEDY = (
+    "Install it for the Python interpreter that runs the modules ('pip install -r requirements.txt' of this collection), "
+    "or apply the role unkey.vmcp.vmcp_host, which installs the collection's own runtime."
+)
+
+
+def httpx() -> types.ModuleType:
+    """The httpx library. Raises FailedPrecondition with the remedy where it is missing."""
+    try:
+        import httpx as library
+    except ImportError as exc:
+        raise FailedPrecondition(f"The Python library httpx is missing on this host. {REMEDY}") from exc
+    return library
+
+
+def qemu_qmp() -> types.ModuleType:
+    """The qemu.qmp library. Raises FailedPrecondition with the remedy where it is missing."""
+    try:
+        import qemu.qmp as library
+    except ImportError as exc:
+        raise FailedPrecondition(f"The Python library qemu.qmp is missing on this host. {REMEDY}") from exc
+    return library
