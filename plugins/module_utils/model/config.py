@@ -18,6 +18,15 @@ from ..thirdparty_pydantic import BaseModel, ConfigDict, Field
 from .fields import Flag, HostPath, Identifier, KernelArgs, MacAddress, Size, SocketPath, TapName, Token, Whole
 
 
+# Far above what any VMM takes, so that a slip (bytes for megabytes, a digit too many) is told as such and no number overflows on its way to a VMM.
+CPUS_MAX = 8192
+SIZE_MAX = 64 << 40
+TOKENS_MAX = 1 << 50
+DEVICES_MAX = 256
+HostCpu = t.Annotated[Whole, Field(ge=0, le=CPUS_MAX)]
+ArgumentWord = t.Annotated[KernelArgs, Field(max_length=4096)]
+
+
 class Tree(BaseModel):
     """Base of every node: unknown keys are errors; values from surveys (C("2"), C("true")) are coerced by the field types."""
 
@@ -26,14 +35,14 @@ class Tree(BaseModel):
 
 class CpuTopology(Tree):
     threads_per_core: Whole = Field(default=1, ge=1, le=2, description="Hardware threads of a core.")
-    cores_per_die: Whole = Field(default=1, ge=1, description="Cores of a die.")
-    dies_per_package: Whole = Field(default=1, ge=1, description="Dies of a package.")
-    packages: Whole = Field(default=1, ge=1, description="Packages (sockets).")
+    cores_per_die: Whole = Field(default=1, ge=1, le=CPUS_MAX, description="Cores of a die.")
+    dies_per_package: Whole = Field(default=1, ge=1, le=CPUS_MAX, description="Dies of a package.")
+    packages: Whole = Field(default=1, ge=1, le=CPUS_MAX, description="Packages (sockets).")
 
 
 class CpuAffinity(Tree):
-    vcpu: Whole = Field(ge=0, description="Index of the virtual CPU, from 0.")
-    host_cpus: list[Whole] = Field(min_length=1, description="Host CPUs it may run on.")
+    vcpu: Whole = Field(ge=0, le=CPUS_MAX, description="Index of the virtual CPU, from 0.")
+    host_cpus: list[HostCpu] = Field(min_length=1, max_length=CPUS_MAX, description="Host CPUs it may run on.")
 
 
 class CpuFeatures(Tree):
@@ -41,14 +50,14 @@ class CpuFeatures(Tree):
 
 
 class Cpu(Tree):
-    vcpu_count: Whole = Field(default=1, ge=1, description="Virtual CPUs at boot.")
+    vcpu_count: Whole = Field(default=1, ge=1, le=CPUS_MAX, description="Virtual CPUs at boot.")
     max_vcpu_count: t.Optional[Whole] = Field(
-        default=None, ge=1, description="Virtual CPUs the VM can grow to while it runs. At least O(config.cpu.vcpu_count)."
+        default=None, ge=1, le=CPUS_MAX, description="Virtual CPUs the VM can grow to while it runs. At least O(config.cpu.vcpu_count)."
     )
     topology: t.Optional[CpuTopology] = Field(
         default=None, description="Topology shown to the guest. The product of the four must be the number of virtual CPUs (the maximum, where one is given)."
     )
-    affinity: list[CpuAffinity] = Field(default_factory=list, description="Host CPUs on which each virtual CPU may run.")
+    affinity: list[CpuAffinity] = Field(default_factory=list, max_length=CPUS_MAX, description="Host CPUs on which each virtual CPU may run.")
     features: t.Optional[CpuFeatures] = Field(default=None, description="CPU features to switch on.")
     nested: t.Optional[Flag] = Field(default=None, description="Let the guest use hardware virtualization itself.")
     template: t.Union[Token, dict[str, t.Any], None] = Field(
@@ -58,30 +67,30 @@ class Cpu(Tree):
 
 class MemoryZone(Tree):
     id: Identifier = Field(description="Name of the zone, unique in the VM.")
-    size_bytes: Size = Field(ge=1, description="Size of the zone.")
-    host_numa_node: t.Optional[Whole] = Field(default=None, ge=0, description="Host NUMA node from which it is taken.")
+    size_bytes: Size = Field(ge=1 << 20, le=SIZE_MAX, description="Size of the zone.")
+    host_numa_node: t.Optional[Whole] = Field(default=None, ge=0, le=1023, description="Host NUMA node from which it is taken.")
     hugepages: Flag = Field(default=False, description="Back it with huge pages.")
-    hugepage_size_bytes: t.Optional[Size] = Field(default=None, description="Size of the huge pages; the host's default if left out.")
+    hugepage_size_bytes: t.Optional[Size] = Field(default=None, le=SIZE_MAX, description="Size of the huge pages; the host's default if left out.")
     shared: Flag = Field(default=False, description="Map it shared, as vhost-user devices need.")
     mergeable: Flag = Field(default=False, description="Let the host merge equal pages (KSM).")
     prefault: Flag = Field(default=False, description="Touch every page at start.")
 
 
 class Balloon(Tree):
-    size_bytes: Size = Field(default=0, description="Memory taken from the guest (the inflated amount).")
+    size_bytes: Size = Field(default=0, le=SIZE_MAX, description="Memory taken from the guest (the inflated amount).")
     deflate_on_oom: Flag = Field(default=False, description="Give memory back when the guest runs out of it.")
     free_page_reporting: Flag = Field(default=False, description="Let the guest tell the host which pages it does not use.")
 
 
 class Memory(Tree):
-    size_bytes: Size = Field(default=512 << 20, ge=1 << 20, description="Memory at boot.")
-    max_size_bytes: t.Optional[Size] = Field(default=None, description="Memory in all, with the room for growth while the VM runs.")
+    size_bytes: Size = Field(default=512 << 20, ge=1 << 20, le=SIZE_MAX, description="Memory at boot.")
+    max_size_bytes: t.Optional[Size] = Field(default=None, le=SIZE_MAX, description="Memory in all, with the room for growth while the VM runs.")
     hugepages: Flag = Field(default=False, description="Back the memory with huge pages, which the host must have reserved.")
-    hugepage_size_bytes: t.Optional[Size] = Field(default=None, description="Size of the huge pages; the host's default if left out.")
+    hugepage_size_bytes: t.Optional[Size] = Field(default=None, le=SIZE_MAX, description="Size of the huge pages; the host's default if left out.")
     shared: Flag = Field(default=False, description="Map the memory shared, as vhost-user devices need.")
     mergeable: Flag = Field(default=False, description="Let the host merge equal pages (KSM). It can leak information between guests.")
     prefault: Flag = Field(default=False, description="Touch every page at start: slower to start, no page faults later.")
-    zones: list[MemoryZone] = Field(default_factory=list, description="Memory in zones of their own properties. Their sum must be O(config.memory.size_bytes).")
+    zones: list[MemoryZone] = Field(default_factory=list, max_length=DEVICES_MAX, description="Memory in zones of their own properties. Their sum must be O(config.memory.size_bytes).")
     balloon: t.Optional[Balloon] = Field(default=None, description="Memory balloon.")
 
 
@@ -93,6 +102,7 @@ class Boot(Tree):
     initrd_path: t.Optional[HostPath] = Field(default=None, description="Initial RAM file system on the host.")
     kernel_args: t.Optional[KernelArgs] = Field(
         default=None,
+        max_length=65535,
         description="Kernel command line, taken verbatim. Only a missing C(root=) and C(ro)/C(rw) is added when there is a root device. If left out, arguments with a serial console.",
     )
     firmware_path: t.Optional[HostPath] = Field(default=None, description="Firmware on the host, booted instead of a kernel.")
@@ -100,9 +110,9 @@ class Boot(Tree):
 
 
 class TokenBucket(Tree):
-    size: Whole = Field(ge=0, description="Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).")
-    refill_ms: Whole = Field(ge=0, description="Milliseconds in which an empty bucket fills up.")
-    burst: Whole = Field(default=0, ge=0, description="Extra tokens at start, used once.")
+    size: Whole = Field(ge=0, le=TOKENS_MAX, description="Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).")
+    refill_ms: Whole = Field(ge=0, le=TOKENS_MAX, description="Milliseconds in which an empty bucket fills up.")
+    burst: Whole = Field(default=0, ge=0, le=TOKENS_MAX, description="Extra tokens at start, used once.")
 
 
 class RateLimit(Tree):
@@ -119,7 +129,7 @@ class Storage(Tree):
     direct_io: Flag = Field(default=False, description="Bypass the host's page cache.")
     io_engine: t.Optional[t.Literal["sync", "aio", "io_uring"]] = Field(default=None, description="How the VMM does I/O; its own choice if left out.")
     serial: t.Optional[Token] = Field(default=None, max_length=20, description="Serial number shown to the guest, at most 20 characters.")
-    num_queues: t.Optional[Whole] = Field(default=None, ge=1, description="Virtio queues. At most the number of virtual CPUs.")
+    num_queues: t.Optional[Whole] = Field(default=None, ge=1, le=CPUS_MAX, description="Virtio queues. At most the number of virtual CPUs.")
     queue_size: t.Optional[Whole] = Field(default=None, ge=4, le=32768, description="Entries of each queue, a power of two.")
     rate_limit: t.Optional[RateLimit] = Field(default=None, description="I/O limits.")
     vhost_user_socket: t.Optional[SocketPath] = Field(default=None, description="Socket of a vhost-user block device, instead of a path. Needs O(config.memory.shared).")
@@ -132,7 +142,7 @@ class Network(Tree):
     )
     mac_address: t.Optional[MacAddress] = Field(default=None, description="MAC address in the guest. Chosen once and kept if left out.")
     mtu: t.Optional[Whole] = Field(default=None, ge=68, le=65535, description="MTU told to the guest.")
-    num_queues: t.Optional[Whole] = Field(default=None, ge=1, description="Queue pairs. At most the number of virtual CPUs.")
+    num_queues: t.Optional[Whole] = Field(default=None, ge=1, le=CPUS_MAX, description="Queue pairs. At most the number of virtual CPUs.")
     queue_size: t.Optional[Whole] = Field(default=None, ge=4, le=32768, description="Entries of each queue, a power of two.")
     rate_limit_rx: t.Optional[RateLimit] = Field(default=None, description="Limits of what the guest receives.")
     rate_limit_tx: t.Optional[RateLimit] = Field(default=None, description="Limits of what the guest sends.")
@@ -158,7 +168,7 @@ class Vsock(Tree):
 
 
 class QemuOptions(Tree):
-    args: list[KernelArgs] = Field(default_factory=list, description="Words added to the end of QEMU's command line.")
+    args: list[ArgumentWord] = Field(default_factory=list, max_length=DEVICES_MAX, description="Words added to the end of QEMU's command line.")
     machine: dict[str, t.Any] = Field(default_factory=dict, description="Properties of C(-machine), C(type) and C(accel) among them. They win over ours.")
 
 
@@ -174,8 +184,8 @@ class VmConfig(Tree):
     cpu: Cpu = Field(default_factory=Cpu, description="Virtual CPUs.")
     memory: Memory = Field(default_factory=Memory, description="Memory.")
     boot: Boot = Field(default_factory=Boot, description="What the VM boots.")
-    storage: list[Storage] = Field(default_factory=list, description="Disks. The list is complete: an entry left out is detached, its data is never deleted.")
-    network: list[Network] = Field(default_factory=list, description="Network interfaces. The list is complete: an entry left out is detached.")
+    storage: list[Storage] = Field(default_factory=list, max_length=DEVICES_MAX, description="Disks. The list is complete: an entry left out is detached, its data is never deleted.")
+    network: list[Network] = Field(default_factory=list, max_length=DEVICES_MAX, description="Network interfaces. The list is complete: an entry left out is detached.")
     console: Console = Field(default_factory=Console, description="The first serial port.")
     rng: t.Optional[Rng] = Field(default=None, description="Entropy device; the backend's own default if left out.")
     vsock: t.Optional[Vsock] = Field(default=None, description="Socket device between host and guest.")

@@ -23,7 +23,8 @@ RESERVED: dict[str, tuple[str, ...]] = {
     "config.network[]": ("network", "address", "address_method", "vlan"),
 }
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Line and paragraph separators too: some readers of text take them for line ends.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 # What the kernel takes as an interface name, less what shells and units treat specially.
@@ -32,20 +33,30 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 UNIX_SOCKET_PATH_MAX = 107
 
 
+def _short(value: t.Any) -> str:
+    """A value as it can stand in a message: one line, bounded, and never a number that is too long to print."""
+    if isinstance(value, (str, float)):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    return {bool: "a boolean", int: "a number of that size", dict: "a dictionary", list: "a list"}.get(type(value), "such a value")
+
+
 def _text(value: t.Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be text")
+        raise ValueError("must be text (quote it in YAML)")
     if _CONTROL.search(value):
         raise ValueError("must not contain line breaks or other control characters")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("must be valid Unicode text")
     return value
 
 
 def _host_path(value: t.Any) -> str:
     path = _text(value)
     if not path.startswith("/"):
-        raise ValueError(f"{path!r} must be an absolute path on the host")
+        raise ValueError(f"{_short(path)} must be an absolute path on the host")
     if ".." in path.split("/"):
-        raise ValueError(f"{path!r} must not contain '..'")
+        raise ValueError(f"{_short(path)} must not contain '..'")
     if len(path.encode()) > 4095:
         raise ValueError("is longer than 4095 bytes")
     return path
@@ -62,7 +73,7 @@ def _identifier(value: t.Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not _IDENTIFIER.fullmatch(_text(value)):
-        raise ValueError(f"{value!r} must be 1 to 63 letters, digits, '_', '.' or '-', starting with a letter or digit")
+        raise ValueError(f"{_short(value)} must be 1 to 63 letters, digits, '_', '.' or '-', starting with a letter or digit")
     return value
 
 
@@ -70,22 +81,22 @@ def _token(value: t.Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not _TOKEN.fullmatch(_text(value)):
-        raise ValueError(f"{value!r} must be letters, digits, '_', '.', '+' or '-', starting with a letter or digit")
+        raise ValueError(f"{_short(value)} must be letters, digits, '_', '.', '+' or '-', starting with a letter or digit")
     return value
 
 
 def _tap(value: t.Any) -> str:
     if not _TAP.fullmatch(_text(value)):
-        raise ValueError(f"{value!r} must be an interface name: 1 to 15 letters, digits, '_', '.' or '-', starting with a letter or digit")
+        raise ValueError(f"{_short(value)} must be an interface name: 1 to 15 letters, digits, '_', '.' or '-', starting with a letter or digit")
     return value
 
 
 def _mac(value: t.Any) -> str:
     mac = _text(value).lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
-        raise ValueError(f"{value!r} must be six pairs of hexadecimal digits, as in 52:54:00:12:34:56")
+        raise ValueError(f"{_short(value)} must be six pairs of hexadecimal digits, as in 52:54:00:12:34:56")
     if int(mac[:2], 16) & 1:
-        raise ValueError(f"{value!r} is a multicast address: the second digit of the first pair must be even")
+        raise ValueError(f"{_short(value)} is a multicast address: the second digit of the first pair must be even")
     return mac
 
 
@@ -93,11 +104,11 @@ def _whole(value: t.Any) -> t.Any:
     # bool is an int in Python, and YAML's "yes" a bool: never take it for 1.
     if isinstance(value, bool):
         raise ValueError("must be a whole number")
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d+\s*", value):
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,20}\s*", value):
         return int(value)
     if isinstance(value, int):
         return value
-    raise ValueError(f"{value!r} must be a whole number")
+    raise ValueError(f"must be a whole number, not {_short(value)}")
 
 
 _TRUE = ("true", "yes", "on", "1", "y", "t")
@@ -108,12 +119,12 @@ def _flag(value: t.Any) -> t.Any:
     # Ansible's own words for booleans.
     if isinstance(value, bool):
         return value
-    word = str(value).strip().lower()
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
     if word in _TRUE:
         return True
     if word in _FALSE:
         return False
-    raise ValueError(f"{value!r} must be true or false")
+    raise ValueError(f"must be true or false, not {_short(value)}")
 
 
 def _ip(value: t.Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<suffix>[kmgtp]?)(?:i?b)?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(?P<number>[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(?P<suffix>[kmgtp]?)(?:i?b)?\s*", re.IGNORECASE)
 _SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 MIB = 1 << 20
@@ -24,7 +24,8 @@ def parse_size(value: int | str) -> int:
         return value
     match = _SIZE.fullmatch(value)
     if not match:
-        raise ValueError(f"{value!r} is not a size: give bytes as a whole number, or a number with a suffix: 512M, 16G, 4GiB")
+        shown = value if len(value) <= 60 else f"{value[:57]}..."
+        raise ValueError(f"{shown!r} is not a size: give bytes as a whole number, or a number with a suffix: 512M, 16G, 4GiB")
     size = float(match["number"]) * (1 << _SHIFT[match["suffix"].lower()]) if "." in match["number"] else int(match["number"]) << _SHIFT[match["suffix"].lower()]
     if size != int(size):
         raise ValueError(f"{value!r} is not a whole number of bytes")

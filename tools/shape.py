@@ -1,0 +1,100 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration tree as plain data, read off the pydantic model: what the generated files are written from."""
+
+from __future__ import annotations
+
+import types
+import typing as t
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import Tree, VmConfig
+from pydantic.fields import FieldInfo
+
+LICENSE = """# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+
+
+def parts(annotation: t.Any) -> tuple[t.Any, bool]:
+    """The annotation without C(None) (a union of the rest stays a union), and whether C(None) was among it."""
+    if t.get_origin(annotation) in (t.Union, types.UnionType):
+        arguments = t.get_args(annotation)
+        rest = tuple(a for a in arguments if a is not types.NoneType)
+        return (rest[0] if len(rest) == 1 else t.Union[rest]), len(rest) < len(arguments)
+    return annotation, False
+
+
+def is_tree(annotation: t.Any) -> t.TypeGuard[type[Tree]]:
+    return isinstance(annotation, type) and issubclass(annotation, Tree)
+
+
+def entry_tree(annotation: t.Any) -> type[Tree] | None:
+    """The model of a list's entries, where they are a part of the tree."""
+    if t.get_origin(annotation) is list and is_tree(t.get_args(annotation)[0]):
+        return t.get_args(annotation)[0]
+    return None
+
+
+def default_of(field: FieldInfo) -> t.Any:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return value.model_dump() if isinstance(value, Tree) else value
+
+
+def shape_of(model: type[Tree]) -> dict[str, t.Any]:
+    """C({name: node}); a node has C(kind) C(leaf), C(tree) or C(list), and what belongs to it."""
+    nodes: dict[str, t.Any] = {}
+    for name, field in model.model_fields.items():
+        annotation, optional = parts(field.annotation)
+        entries = entry_tree(annotation)
+        if is_tree(annotation):
+            nodes[name] = {"kind": "tree", "optional": optional, "fields": shape_of(annotation)}
+        elif entries is not None:
+            nodes[name] = {"kind": "list", "fields": shape_of(entries)}
+        elif field.is_required():
+            nodes[name] = {"kind": "leaf", "required": True}
+        else:
+            nodes[name] = {"kind": "leaf", "default": default_of(field)}
+    return nodes
+
+
+def render_shape() -> str:
+    """The text of C(model/shape.py)."""
+    lines = [
+        LICENSE.rstrip("\n"),
+        '"""Written by tools/generate.py from model/config.py: do not edit.',
+        "",
+        "The configuration tree as plain data, for code that has to do without pydantic: C(leaf)s with their defaults, C(tree)s (C(optional): null unless",
+        "given), and C(list)s of trees.",
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "import typing as t",
+        "",
+        "SHAPE: dict[str, dict[str, t.Any]] = {",
+        *_render(shape_of(VmConfig), 1),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _literal(value: t.Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _render(nodes: dict[str, t.Any], depth: int) -> t.Iterator[str]:
+    pad = "    " * depth
+    for name, node in nodes.items():
+        head = ", ".join(f'"{key}": {_literal(value)}' for key, value in node.items() if key != "fields")
+        if "fields" in node:
+            yield f'{pad}"{name}": {{'
+            for key, value in node.items():
+                if key != "fields":
+                    yield f'{pad}    "{key}": {_literal(value)},'
+            yield f'{pad}    "fields": {{'
+            yield from _render(node["fields"], depth + 2)
+            yield f"{pad}    }},"
+            yield f"{pad}}},"
+        else:
+            yield f'{pad}"{name}": {{{head}}},'
