@@ -1,0 +1,208 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is chosen for a VM once and must be unique on the host: uid, vsock cid, tap names, MAC addresses. Standard library only.
+
+One file (C(Layout.allocations)), changed under the host lock and written before anything uses the values. Nothing here looks at the VMs
+themselves, except when a range is used up: then records of VMs that are gone are taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import typing as t
+
+from ..errors import FailedPrecondition
+from .files import ensure_dir, read_json, read_kernel, write_atomic
+from .locks import held
+
+if t.TYPE_CHECKING:
+    from .layout import Layout
+
+SCHEMA = 1
+
+# Guests' context ids are host-wide for QEMU (vhost-vsock). 0-2 are reserved by the kernel; people choose small ones by hand.
+CID_RANGE = (10000, 2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """The values of one VM. C(macs) and C(taps) by NIC id; C(uid) None when none was asked for."""
+
+    uid: t.Optional[int]
+    cid: int
+    macs: t.Mapping[str, str]
+    taps: t.Mapping[str, str]
+
+
+def allocate(
+    layout: Layout,
+    name: str,
+    nic_ids: t.Sequence[str],
+    *,
+    uid_range: tuple[int, int] | None,
+    lock_timeout_s: float,
+    taken_macs: t.Collection[str] = (),
+) -> Allocation:
+    """Values for VM C(name): those recorded before, new ones for what is new. NICs no longer in C(nic_ids) are given back.
+
+    C(uid_range) None: no uid. C(taken_macs): addresses that users gave by hand, avoided.
+    DeadlineExceeded when the host lock is not to be had, FailedPrecondition when the uid range is used up."""
+    ensure_dir(layout.state_dir, 0o711)
+    with held(layout.host_lock, f"allocating for VM {name}", lock_timeout_s):
+        table = _Table.read(layout.allocations)
+        before = table.as_json()
+        record = table.vms.setdefault(name, {})
+        if uid_range is not None and record.get("uid") is None:
+            record["uid"] = table.free_uid(uid_range, layout)
+        if record.get("cid") is None:
+            record["cid"] = table.free_cid()
+        record["nics"] = _nics(table, name, nic_ids, record.get("nics", {}), set(taken_macs))
+        if table.as_json() != before:
+            write_atomic(layout.allocations, table.as_json())
+    return Allocation(
+        uid=record.get("uid") if uid_range is not None else None,
+        cid=record["cid"],
+        macs={nic: values["mac"] for nic, values in record["nics"].items()},
+        taps={nic: values["tap"] for nic, values in record["nics"].items()},
+    )
+
+
+def release(layout: Layout, name: str, *, lock_timeout_s: float) -> bool:
+    """Gives back all that is recorded for C(name). False when nothing was."""
+    if not os.path.exists(layout.allocations):
+        return False
+    with held(layout.host_lock, f"releasing what VM {name} had", lock_timeout_s):
+        table = _Table.read(layout.allocations)
+        if table.vms.pop(name, None) is None:
+            return False
+        write_atomic(layout.allocations, table.as_json())
+    return True
+
+
+def predict(layout: Layout, name: str, nic_ids: t.Sequence[str], *, uid_range: tuple[int, int] | None, taken_macs: t.Collection[str] = ()) -> Allocation:
+    """What C(allocate) would give now; writes and locks nothing (check mode)."""
+    table = _Table.read(layout.allocations)
+    record = table.vms.setdefault(name, {})
+    uid = None
+    if uid_range is not None:
+        uid = record.get("uid") or table.free_uid(uid_range, layout)
+    nics = _nics(table, name, nic_ids, record.get("nics", {}), set(taken_macs))
+    return Allocation(
+        uid=uid,
+        cid=record.get("cid") or table.free_cid(),
+        macs={nic: values["mac"] for nic, values in nics.items()},
+        taps={nic: values["tap"] for nic, values in nics.items()},
+    )
+
+
+class _Table:
+    """allocations.json in memory. The counters make a value that was given back rest as long as the range allows: files or
+    access entries that a removed VM left somewhere must not become the next VM's."""
+
+    def __init__(self, body: dict[str, t.Any]) -> None:
+        self.vms: dict[str, dict[str, t.Any]] = body.get("vms", {})
+        self.next_uid: int = body.get("next_uid", 0)
+        self.next_cid: int = body.get("next_cid", 0)
+        self.extra = {key: value for key, value in body.items() if key not in ("schema", "vms", "next_uid", "next_cid")}
+
+    @classmethod
+    def read(cls, path: str) -> _Table:
+        try:
+            body = read_json(path)
+        except FileNotFoundError:
+            return cls({})
+        if not isinstance(body, dict) or not isinstance(body.get("schema"), int) or body["schema"] > SCHEMA:
+            raise FailedPrecondition(f"{path} was written by a newer unkey.vmcp. Run the task with that version of the collection.")
+        return cls(body)
+
+    def as_json(self) -> str:
+        body = {**self.extra, "schema": SCHEMA, "next_uid": self.next_uid, "next_cid": self.next_cid, "vms": self.vms}
+        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+    def free_uid(self, uid_range: tuple[int, int], layout: Layout) -> int:
+        first, last = uid_range
+        taken = {record["uid"] for record in self.vms.values() if record.get("uid") is not None}
+        uid = _first_free(first, last, self.next_uid, taken, refused=_has_passwd_entry)
+        if uid is None:
+            for gone in [vm for vm in self.vms if not os.path.lexists(layout.vm(vm).dir)]:
+                taken.discard(self.vms[gone].pop("uid", None))
+            uid = _first_free(first, last, self.next_uid, taken, refused=_has_passwd_entry)
+        if uid is None:
+            raise FailedPrecondition(f"All uids from {first} to {last} belong to VMs. Widen uid_range in /etc/vmcp/host.json, or remove VMs.")
+        self.next_uid = uid + 1
+        return uid
+
+    def free_cid(self) -> int:
+        taken = {record["cid"] for record in self.vms.values() if record.get("cid") is not None}
+        cid = _first_free(*CID_RANGE, self.next_cid, taken)
+        if cid is None:  # two thousand million VMs
+            raise FailedPrecondition("All vsock context ids belong to VMs. Remove VMs.")
+        self.next_cid = cid + 1
+        return cid
+
+
+def _first_free(first: int, last: int, start: int, taken: t.Collection[int], refused: t.Callable[[int], bool] = lambda value: False) -> int | None:
+    start = start if first <= start <= last else first
+    for low, high in ((start, last), (first, start - 1)):
+        for value in range(low, high + 1):
+            if value not in taken and not refused(value):
+                return value
+    return None
+
+
+def _has_passwd_entry(uid: int) -> bool:
+    import grp
+    import pwd
+
+    for look_up in (pwd.getpwuid, grp.getgrgid):
+        with contextlib.suppress(KeyError):
+            look_up(uid)
+            return True
+    return False
+
+
+def _nics(table: _Table, name: str, nic_ids: t.Sequence[str], recorded: t.Mapping[str, t.Any], taken_macs: set[str]) -> dict[str, dict[str, str]]:
+    others = [nic for vm, record in table.vms.items() if vm != name for nic in record.get("nics", {}).values()]
+    macs = {mac.lower() for mac in taken_macs} | {nic["mac"] for nic in others}
+    taps = {nic["tap"] for nic in others}
+    chosen: dict[str, dict[str, str]] = {}
+    for nic_id in nic_ids:
+        values = recorded.get(nic_id) or {
+            "mac": _derived(_mac, name, nic_id, macs),
+            "tap": _derived(_tap, name, nic_id, taps),
+        }
+        macs.add(values["mac"])
+        taps.add(values["tap"])
+        chosen[nic_id] = dict(values)
+    return chosen
+
+
+def _derived(derive: t.Callable[[str, str, int], str], name: str, nic_id: str, taken: t.Collection[str]) -> str:
+    salt = 0
+    while (value := derive(name, nic_id, salt)) in taken:
+        salt += 1
+    return value
+
+
+def _mac(name: str, nic_id: str, salt: int) -> str:
+    """Stable: the same host, VM and NIC give the same address again after a removal. The machine id keeps hosts on one network apart."""
+    octets = bytearray(hashlib.sha256(f"mac\0{_machine_id()}\0{name}\0{nic_id}\0{salt}".encode()).digest()[:6])
+    octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered
+    return ":".join(f"{octet:02x}" for octet in octets)
+
+
+def _tap(name: str, nic_id: str, salt: int) -> str:
+    """14 of the 15 characters that the kernel allows."""
+    return "vm" + hashlib.sha256(f"tap\0{name}\0{nic_id}\0{salt}".encode()).hexdigest()[:12]
+
+
+def _machine_id() -> str:
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        with contextlib.suppress(OSError):
+            return read_kernel(path).strip()
+    return os.uname().nodename

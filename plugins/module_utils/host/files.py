@@ -1,0 +1,273 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of root's: written atomically, read and removed without following links. Standard library only; on the no-change path.
+
+Everything below a VM's C(data) directory can be written by the VM's uid, so a name in there may be a link to anything by the time root
+looks at it. Such paths are opened component by component with O_NOFOLLOW, and removed through directory descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import typing as t
+
+from ..errors import FailedPrecondition, Internal
+
+_REMEDIES = {
+    errno.EACCES: "Run the task with become: true, or choose a state_dir that you may write.",
+    errno.EPERM: "Run the task with become: true, or choose a state_dir that you may write.",
+    errno.ENOSPC: "Free space on that file system, or move state_dir to another one, and run the task again.",
+    errno.EDQUOT: "Raise the quota or free space, and run the task again.",
+    errno.EROFS: "Remount the file system writable, or choose another state_dir.",
+    errno.ELOOP: "Root does not follow links there: replace the link by what it points to.",
+}
+
+
+@contextlib.contextmanager
+def os_errors(doing: str) -> t.Iterator[None]:
+    """Turns an OSError into FailedPrecondition with a remedy. C(doing) completes the sentence "Cannot …".
+
+    FileNotFoundError passes through: absence is an answer that callers look for."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        where = f" ({exc.filename})" if isinstance(exc.filename, str) else ""
+        remedy = _REMEDIES.get(exc.errno or 0, "Look at the host's file system and run the task again.")
+        raise FailedPrecondition(f"Cannot {doing}: {exc.strerror or exc}{where}. {remedy}") from exc
+
+
+def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = -1, gid: int = -1, sync: bool = True) -> None:
+    """Replaces C(path) so that a reader sees the old file or the new one, also after a power failure (C(sync)). Mode and owner
+    are set before the name appears."""
+    body = data.encode() if isinstance(data, str) else data
+    parent, base = os.path.split(path)
+    # The name is ours alone while we hold the VM's or the host's lock; O_EXCL refuses what somebody else planted.
+    temporary = os.path.join(parent, f".{base}.{os.getpid()}.tmp")
+    with os_errors(f"write {path}"):
+        _unlink(temporary)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                _write_all(fd, body)
+                if uid != -1 or gid != -1:
+                    os.fchown(fd, uid, gid)
+                os.fchmod(fd, mode)
+                if sync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+        except OSError:
+            _unlink(temporary)
+            raise
+        if sync:
+            sync_dir(parent)
+
+
+def write_if_different(path: str, data: str, *, mode: int = 0o600) -> bool:
+    """As C(write_atomic), but leaves an equal file alone. True when written."""
+    try:
+        if read_text(path) == data:
+            return False
+    except FileNotFoundError:
+        pass
+    write_atomic(path, data, mode=mode)
+    return True
+
+
+def _write_all(fd: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def sync_dir(path: str) -> None:
+    """Makes names in the directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_bytes(path: str, *, max_bytes: int = 16 << 20) -> bytes:
+    """A regular file's bytes. FileNotFoundError when absent; FailedPrecondition for a link, a directory, a FIFO (which would block), or
+    more than C(max_bytes): none of our own files is that long."""
+    with os_errors(f"read {path}"):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FailedPrecondition(f"{path} is not a regular file, so it is none of unkey.vmcp's. Remove it and run the task again.")
+            chunks: list[bytes] = []
+            left = max_bytes + 1
+            while left > 0 and (chunk := os.read(fd, min(left, 1 << 16))):
+                chunks.append(chunk)
+                left -= len(chunk)
+        finally:
+            os.close(fd)
+    if left <= 0:
+        raise FailedPrecondition(f"{path} is longer than {max_bytes} bytes, so it is none of unkey.vmcp's. Remove it and run the task again.")
+    return b"".join(chunks)
+
+
+def read_text(path: str, *, max_bytes: int = 16 << 20) -> str:
+    """As C(read_bytes), decoded; undecodable bytes are replaced, because what reads it (JSON) then says what is wrong."""
+    return read_bytes(path, max_bytes=max_bytes).decode("utf-8", "replace")
+
+
+def read_kernel(path: str) -> str:
+    """A file of /proc or /sys, whole. OSError as it comes: there an absent file or ESRCH is an answer."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while chunk := os.read(fd, 1 << 16):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode("utf-8", "surrogateescape")
+
+
+def last_lines(path: str, count: int, *, max_bytes: int = 16384) -> list[str]:
+    """The end of a log, for messages: at most C(count) lines out of the last C(max_bytes); [] when there is none. Control characters that a guest may have
+    printed are dropped, so that they cannot act on the user's terminal."""
+    try:
+        with os_errors(f"read {path}"):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                size = os.fstat(fd).st_size
+                body = os.pread(fd, max_bytes, max(0, size - max_bytes))
+            finally:
+                os.close(fd)
+    except FileNotFoundError:
+        return []
+    text = body.lstrip(b"\0").decode("utf-8", "replace").replace("\r", "")
+    lines = ["".join(c for c in line if c == "\t" or c.isprintable()) for line in text.split("\n")]
+    return [line for line in lines if line.strip()][-count:]
+
+
+def ensure_dir(path: str, mode: int, *, uid: int = -1, gid: int = -1) -> bool:
+    """Makes the directory and its parents (0755). Mode and owner of the last one are corrected through a descriptor. True when anything changed."""
+    made = False
+    with os_errors(f"make the directory {path}"):
+        parent = os.path.dirname(path)
+        if parent and not os.path.isdir(parent):
+            ensure_dir(parent, 0o755)
+        try:
+            os.mkdir(path, 0o700)
+            made = True
+        except FileExistsError:
+            pass
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            status = os.fstat(fd)
+            owner = (status.st_uid if uid == -1 else uid, status.st_gid if gid == -1 else gid)
+            if owner != (status.st_uid, status.st_gid):
+                os.fchown(fd, *owner)
+                made = True
+            if stat.S_IMODE(status.st_mode) != mode:
+                os.fchmod(fd, mode)
+                made = True
+        finally:
+            os.close(fd)
+        if made and parent:
+            sync_dir(parent)
+    return made
+
+
+def open_beneath(root: str, relative: str, flags: int, mode: int = 0o600) -> int:
+    """Opens a file below C(root) without following a link in any component. The descriptor is the caller's to close.
+
+    FileNotFoundError when absent; FailedPrecondition for a link or for a path that would leave C(root)."""
+    parts = relative.split("/")
+    if not relative or any(part in ("", ".", "..") for part in parts):
+        raise FailedPrecondition(f"{relative!r} is not a path below {root}. Give it without '..', '.' and leading or double '/'.")
+    with os_errors(f"open {relative} in {root}"):
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            for part in parts[:-1]:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+                os.close(directory)
+                directory = inner
+            return os.open(parts[-1], flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
+def mounts_below(path: str) -> list[str]:
+    """Mount points at or below C(path). A bind mount of the same file system has the same device number, so st_dev alone does not tell."""
+    found = []
+    real = os.path.realpath(path)
+    for line in read_kernel("/proc/self/mountinfo").splitlines():
+        point = line.split(" ", 5)[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+        if point == real or point.startswith(real + "/"):
+            found.append(point)
+    return found
+
+
+def remove_tree(path: str) -> bool:
+    """Removes a directory and all below it; links are removed, never followed. False when it was not there.
+
+    FailedPrecondition when something is mounted at or below it: what is mounted there is not ours."""
+    mounted = mounts_below(path)
+    if mounted:
+        raise FailedPrecondition(f"{mounted[0]} is a mount point, so {path} is not removed. Unmount it and run the task again.")
+    parent, base = os.path.split(path)
+    with os_errors(f"remove {path}"):
+        try:
+            directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            try:
+                status = os.stat(base, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            _remove_entry(directory, base, status.st_dev, path)
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    return True
+
+
+def _remove_entry(directory: int, name: str, device: int, shown: str) -> None:
+    try:
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        # ELOOP and ENOTDIR: a link or no directory, both of which unlink removes as themselves.
+        if exc.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        return
+    try:
+        if os.fstat(inner).st_dev != device:
+            raise FailedPrecondition(f"{shown} is a mount point, so it is not removed. Unmount it and run the task again.")
+        for entry in os.listdir(inner):
+            _remove_entry(inner, entry, device, f"{shown}/{entry}")
+    finally:
+        os.close(inner)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=directory)
+
+
+def read_json(path: str) -> t.Any:
+    """A JSON file of ours. FileNotFoundError when absent; Internal, naming the file, when it is torn."""
+    import json
+
+    try:
+        return json.loads(read_text(path))
+    except ValueError as exc:
+        raise Internal(f"{path} is not readable JSON ({exc}). Restore it from a backup or remove it, and run the task again.") from exc

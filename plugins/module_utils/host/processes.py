@@ -1,0 +1,149 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes of VMs: which one is ours, how it is doing, how to end it. Standard library only; on the no-change path.
+
+A pid alone says nothing: it may be another process's by now. The pid file carries the start time (field 22 of C(/proc/PID/stat)) and the
+host's boot id, and a process is the VM's only when all of them agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import select
+import signal
+import time
+import typing as t
+
+from .files import os_errors, read_kernel, read_text, write_atomic
+from .port import Process
+
+if t.TYPE_CHECKING:
+    from .layout import VmLayout
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_GONE = ("Z", "X", "x")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The pid file's line."""
+
+    pid: int
+    start_time: int  # clock ticks after the host's boot
+    boot_id: str
+    host_boot_id: str
+
+
+def host_boot_id() -> str:
+    """The kernel's id of this boot."""
+    return read_kernel("/proc/sys/kernel/random/boot_id").strip()
+
+
+def recorded(vm: VmLayout) -> Recorded | None:
+    """What the pid file says, true or not; None when there is none or it is torn."""
+    try:
+        words = read_text(vm.pid, max_bytes=4096).split()
+    except FileNotFoundError:
+        return None
+    try:
+        return Recorded(pid=int(words[0]), start_time=int(words[1]), boot_id=words[2], host_boot_id=words[3])
+    except (IndexError, ValueError):
+        return None
+
+
+def current(vm: VmLayout) -> Process | None:
+    """The VM's live process; None when there is none. A pid that was reused, a zombie, and a record of an earlier boot of the host are none."""
+    record = recorded(vm)
+    if record is None or not is_live(record):
+        return None
+    return Process(pid=record.pid, boot_id=record.boot_id, started_at=_epoch_of(record.start_time))
+
+
+def is_live(record: Recorded) -> bool:
+    """Whether the recorded process is there and is the recorded one."""
+    stat = _stat(record.pid)
+    return stat is not None and stat[1] == record.start_time and stat[0] not in _GONE and record.host_boot_id == host_boot_id()
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State and start time of a process. Its name may contain anything, also ')' and newlines: what follows the last ')' counts."""
+    try:
+        fields = read_kernel(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return fields[0], int(fields[19])
+
+
+def start_time(pid: int) -> int | None:
+    """Field 22 of C(/proc/PID/stat), in clock ticks; None when there is no such process."""
+    stat = _stat(pid)
+    return None if stat is None else stat[1]
+
+
+def _epoch_of(ticks: int) -> float:
+    up_s = float(read_kernel("/proc/uptime").split()[0])
+    return time.time() - up_s + ticks / _TICKS_PER_S
+
+
+def uptime_s(process: Process) -> float:
+    return max(0.0, time.time() - process.started_at)
+
+
+def memory_bytes(pid: int) -> int | None:
+    """The process's share of the host's memory: PSS where we may read it (root, or our own process), else RSS. None when it is gone."""
+    for path, key in ((f"/proc/{pid}/smaps_rollup", "Pss:"), (f"/proc/{pid}/status", "VmRSS:")):
+        try:
+            for line in read_kernel(path).splitlines():
+                if line.startswith(key):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            # Not permitted, no such file on this kernel, or the process ended while being read (ESRCH).
+            continue
+    return None
+
+
+def send(vm: VmLayout, number: signal.Signals) -> bool:
+    """Sends a signal to the VM's process, and to no other: the pid is pinned by a descriptor before it is verified. False when none runs."""
+    record = recorded(vm)
+    if record is None:
+        return False
+    with _pinned(record) as descriptor:
+        if descriptor is None:
+            return False
+        with contextlib.suppress(ProcessLookupError), os_errors(f"signal process {record.pid} of VM {vm.name}"):
+            signal.pidfd_send_signal(descriptor, number)
+            return True
+    return False
+
+
+def wait_gone(record: Recorded, deadline: float) -> bool:
+    """Waits until the recorded process has ended. False at the deadline (C(time.monotonic()) value)."""
+    with _pinned(record) as descriptor:
+        if descriptor is None:
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000)) or not is_live(record)
+
+
+@contextlib.contextmanager
+def _pinned(record: Recorded) -> t.Iterator[int | None]:
+    try:
+        descriptor = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield descriptor if is_live(record) else None
+    finally:
+        os.close(descriptor)
+
+
+def mark_stopping(vm: VmLayout, reason: str) -> None:
+    """Says that somebody asked the VM to stop, and why (C(request), C(host), C(restart)), before it is done: an end that was asked for is never restarted
+    by policy. The first reason stays. Nothing is written when no process is recorded."""
+    if recorded(vm) is not None and not os.path.lexists(vm.stopping):
+        write_atomic(vm.stopping, reason + "\n", sync=False)

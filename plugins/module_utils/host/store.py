@@ -1,0 +1,202 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The VMs of this host as files: definitions, secrets, and the run-time copies beside them. Standard library only; on the no-change path.
+
+Reads take no lock. Writers hold the VM's lock (C(locks)).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+
+from ..errors import FailedPrecondition, NotFound
+from ..model.definition import Definition
+from ..model.words import NAME_PATTERN
+from .files import ensure_dir, os_errors, read_json, read_text, remove_tree, sync_dir, write_atomic
+
+if t.TYPE_CHECKING:
+    from .layout import Layout, VmLayout
+
+SECRETS_SCHEMA = 1
+_NAME = re.compile(NAME_PATTERN)
+_REMOVING = ".removing-"
+
+
+class Store:
+    """The definitions below one state directory."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    # --- definitions ----------------------------------------------------------------------------------
+    def names(self) -> list[str]:
+        """Every VM that has a definition, readable or not, sorted."""
+        with os_errors(f"list {self.layout.vms}"):
+            try:
+                entries = os.listdir(self.layout.vms)
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in entries if _NAME.fullmatch(name) and os.path.lexists(self.layout.vm(name).definition))
+
+    def load(self, name: str) -> Definition | None:
+        """None when there is no such VM. As C(Definition.from_json) for a torn or newer file."""
+        path = self.layout.vm(name).definition
+        try:
+            text = read_text(path)
+        except FileNotFoundError:
+            return None
+        return Definition.from_json(text, path)
+
+    def booted(self, name: str) -> Definition | None:
+        """The definition with which the running process was started; None when none runs."""
+        path = self.layout.vm(name).booted
+        try:
+            text = read_text(path)
+        except FileNotFoundError:
+            return None
+        return Definition.from_json(text, path)
+
+    def has_remains(self, name: str) -> bool:
+        """Whether anything of the VM is on the host, also what a killed run left half made or half removed."""
+        vm = self.layout.vm(name)
+        return os.path.lexists(vm.dir) or os.path.lexists(vm.run)
+
+    def nearest_names(self, name: str, count: int = 3) -> list[str]:
+        """Existing names like this one, nearest first."""
+        import difflib
+
+        return difflib.get_close_matches(name, self.names(), n=count, cutoff=0.5)
+
+    def not_found(self, name: str, doing: str) -> NotFound:
+        """The error for a VM that is not there: the directory searched, the nearest name, and when become would see more."""
+        near = self.nearest_names(name)
+        hint = f"Did you mean {near[0]!r}?" if near else "Give a config to define it."
+        if os.geteuid() != 0 and not self.layout.is_system:
+            hint += " VMs made as root are seen with become: true only."
+        return NotFound(f"Cannot {doing} {name!r}: no such VM in {self.layout.vms}. {hint}", details={"searched": [self.layout.vms], "nearest": near})
+
+    def save(self, definition: Definition) -> None:
+        """Writes vm.json atomically, and makes the VM's directories where they are missing."""
+        vm = self.layout.vm(definition.name)
+        self.ensure_dirs(vm, definition.generated.get("uid"))
+        write_atomic(vm.definition, definition.to_json())
+
+    def ensure_dirs(self, vm: VmLayout, uid: int | None) -> None:
+        """0711, so that a uid reaches its own data and sees nothing else; C(data) belongs to the VM's uid alone."""
+        ensure_dir(self.layout.state_dir, 0o711)
+        ensure_dir(self.layout.vms, 0o711)
+        ensure_dir(vm.dir, 0o711)
+        owner = -1 if uid is None else uid
+        ensure_dir(vm.data, 0o700, uid=owner, gid=owner)
+
+    def remove(self, name: str, *, keep_data: bool = False) -> bool:
+        """Removes what belongs to the VM, its run-time directory too; its locks stay. True when there was anything.
+
+        The directory is renamed first, so that a run killed in between leaves no half VM; the rest goes with the next removal.
+        C(keep_data) leaves C(data) alone. FailedPrecondition when something is mounted below."""
+        vm = self.layout.vm(name)
+        found = remove_tree(vm.run)
+        self._sweep()
+        if keep_data:
+            return self._remove_all_but_data(vm) or found
+        doomed = f"{self.layout.vms}/{_REMOVING}{name}"
+        with os_errors(f"remove {vm.dir}"):
+            from .files import mounts_below
+
+            mounted = mounts_below(vm.dir)
+            if mounted:
+                raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
+            try:
+                os.rename(vm.dir, doomed)
+            except FileNotFoundError:
+                return found
+            sync_dir(self.layout.vms)
+        remove_tree(doomed)
+        return True
+
+    def _remove_all_but_data(self, vm: VmLayout) -> bool:
+        found = False
+        with os_errors(f"clear {vm.dir}"):
+            try:
+                entries = os.listdir(vm.dir)
+            except FileNotFoundError:
+                return False
+            # The definition last: as long as it is there, a run killed in between can be repeated.
+            for entry in sorted(entries, key=lambda name: name == "vm.json"):
+                if entry != "data":
+                    found = remove_tree(f"{vm.dir}/{entry}") or found
+        return found
+
+    def _sweep(self) -> None:
+        with os_errors(f"list {self.layout.vms}"):
+            try:
+                entries = os.listdir(self.layout.vms)
+            except FileNotFoundError:
+                return
+        for entry in entries:
+            if entry.startswith(_REMOVING):
+                remove_tree(f"{self.layout.vms}/{entry}")
+
+    # --- secrets --------------------------------------------------------------------------------------
+    def secrets(self, name: str) -> dict[str, t.Any]:
+        """The secret values of a VM (C(metadata), C(cloud_init)); {} when it has none. Never part of a result."""
+        return dict(self._secrets_body(name).get("values", {}))
+
+    def secrets_digest(self, name: str, values: t.Mapping[str, t.Any]) -> str | None:
+        """Keyed digest of C(values) with this VM's key, to compare and report without the values. None when the VM has no key yet."""
+        key = self._secrets_body(name).get("key")
+        return _digest(key, values) if key else None
+
+    def save_secrets(self, name: str, values: t.Mapping[str, t.Any]) -> str:
+        """Writes the values, readable by root alone, and returns their digest. The key is made once per VM and stays."""
+        import secrets
+
+        vm = self.layout.vm(name)
+        key = self._secrets_body(name).get("key") or secrets.token_hex(32)
+        ensure_dir(vm.dir, 0o711)
+        write_atomic(vm.secrets, json.dumps({"schema": SECRETS_SCHEMA, "key": key, "values": dict(values)}, sort_keys=True) + "\n")
+        return _digest(key, values)
+
+    def _secrets_body(self, name: str) -> dict[str, t.Any]:
+        path = self.layout.vm(name).secrets
+        try:
+            body = read_json(path)
+        except FileNotFoundError:
+            return {}
+        if not isinstance(body, dict) or not isinstance(body.get("schema"), int) or body["schema"] > SECRETS_SCHEMA:
+            raise FailedPrecondition(f"{path} was written by a newer unkey.vmcp. Run the task with that version of the collection.")
+        return body
+
+    # --- the no-change path ---------------------------------------------------------------------------
+    def satisfied(self, name: str) -> dict[str, t.Any] | None:
+        """The cache of what was last found in agreement. It is only a cache: anything unreadable is None."""
+        try:
+            body = json.loads(read_text(self.layout.vm(name).satisfied))
+        except (FileNotFoundError, ValueError, FailedPrecondition):
+            return None
+        return body if isinstance(body, dict) else None
+
+    def save_satisfied(self, name: str, body: t.Mapping[str, t.Any] | None) -> None:
+        """Writes the cache, or drops it (None). Not synced: it does not outlive the host's boot anyhow."""
+        vm = self.layout.vm(name)
+        if body is None:
+            with os_errors(f"remove {vm.satisfied}"):
+                try:
+                    os.unlink(vm.satisfied)
+                except FileNotFoundError:
+                    return
+            return
+        ensure_dir(vm.run, 0o711)
+        write_atomic(vm.satisfied, json.dumps(dict(body), sort_keys=True) + "\n", sync=False)
+
+
+def _digest(key: str, values: t.Mapping[str, t.Any]) -> str:
+    import hashlib
+    import hmac
+
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
