@@ -1,0 +1,75 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Argument specs shared by the modules: plain data, as ansible-test reads it. The documentation of each is in plugins/doc_fragments."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .model.words import APPLY, BACKEND_CHOICES, DISRUPTIONS, KEEP, STATES_REPORTED, STATES_REQUESTED, SUPERVISORS, WORKLOADS
+
+Spec = dict[str, t.Any]
+
+HOST: Spec = {
+    "state_dir": {"type": "path"},
+    "run_dir": {"type": "path"},
+}
+
+LOCK: Spec = {"lock_timeout": {"type": "int", "default": 60}}
+
+ENDPOINT: Spec = {"endpoint": {"type": "str"}}
+
+# What says what a VM should be. Kept plain (dict, raw): the model alone validates, because nested specs would turn "absent" into null and stop at the
+# first error of type.
+VM: Spec = {
+    "backend": {"type": "str", "choices": list(BACKEND_CHOICES)},
+    "backend_version": {"type": "str"},
+    "workload": {"type": "str", "choices": list(WORKLOADS)},
+    "config": {"type": "dict"},
+    "vcpus": {"type": "raw"},
+    "max_vcpus": {"type": "raw"},
+    "memory": {"type": "raw"},
+    "kernel": {"type": "str"},
+    "initrd": {"type": "str"},
+    "kernel_args": {"type": "str"},
+    "firmware": {"type": "str"},
+    "disks": {"type": "list", "elements": "raw"},
+    "networks": {"type": "list", "elements": "raw"},
+    "labels": {"type": "dict"},
+    "autostart": {"type": "bool"},
+    "protected": {"type": "bool"},
+    "restart_policy": {"type": "dict"},
+    "security": {"type": "dict"},
+    "metadata": {"type": "dict", "no_log": True},
+    "supervisor": {"type": "str", "choices": list(SUPERVISORS)},
+}
+
+# How one run of a task goes about it.
+TASK: Spec = {
+    "state": {"type": "str", "default": "present", "choices": list(STATES_REQUESTED)},
+    "allow_disruption": {"type": "str", "default": "none", "choices": list(DISRUPTIONS)},
+    "apply": {"type": "str", "default": "now", "choices": list(APPLY)},
+    "shutdown_timeout": {"type": "int"},
+    "wait_for": {"type": "list", "elements": "raw"},
+    "wait_timeout": {"type": "int", "default": 120},
+    "keep": {"type": "list", "elements": "str", "choices": list(KEEP)},
+}
+
+INFO: Spec = {
+    "names": {"type": "list", "elements": "str", "aliases": ["name"]},
+    "labels": {"type": "dict"},
+    "states": {"type": "list", "elements": "str", "choices": list(STATES_REPORTED[:-1])},
+    "gather": {"type": "list", "elements": "str", "choices": ["memory", "counters", "drift", "events"], "default": []},
+    "backend": {"type": "str", "choices": list(BACKEND_CHOICES)},
+}
+
+CONSOLE: Spec = {
+    "name": {"type": "str", "required": True},
+    "lines": {"type": "int"},
+    "since": {"type": "dict"},
+    "previous": {"type": "bool", "default": False},
+    "wait_for": {"type": "str"},
+    "wait_timeout": {"type": "int", "default": 120},
+    "max_bytes": {"type": "int", "default": 262144},
+}

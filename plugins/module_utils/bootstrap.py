@@ -1,0 +1,70 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Between Ansible and the core: the only file that knows AnsibleModule, reads check mode, and calls fail_json.
+
+Standard library and Ansible only, and small: it is loaded by every task, also by those that find nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .call import Call, Outcome
+from .errors import FailedPrecondition, VmcpError
+from .runtime import matching_elsewhere, use_runtime
+
+# Ansible's respawn hands the arguments to the other interpreter through a pipe that nobody reads meanwhile; past what a pipe holds it would wait for ever.
+RESPAWN_MAX_BYTES = 60_000
+
+
+def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **module_options: t.Any) -> None:
+    """Runs one task: options in, result out, every error of ours as one readable failure.
+
+    C(task) imports what it runs in its own body, so that it comes from the installed runtime where that matches."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
+    use_runtime()
+    call = Call(
+        options={k: v for k, v in module.params.items() if v is not None},
+        act=not module.check_mode,
+        environ=dict(os.environ),
+        uid=os.geteuid(),
+        warn=module.warn,
+        require_libraries=lambda: _require_libraries(module),
+    )
+    try:
+        outcome = task(call)
+    except VmcpError as exc:
+        module.fail_json(**exc.as_result())
+    result = dict(outcome.result)
+    if outcome.diff is not None and module._diff:
+        result["diff"] = outcome.diff
+    module.exit_json(**result)
+
+
+def _require_libraries(module: AnsibleModule) -> None:
+    """Pydantic must be there before a model is. Where another Python has our runtime, the task runs again there: the last resort, because it costs a process."""
+    from .thirdparty import REMEDY
+    from .thirdparty_pydantic import HAS_PYDANTIC
+
+    if HAS_PYDANTIC:
+        return
+    interpreter = matching_elsewhere()
+    if interpreter is None:
+        raise FailedPrecondition(f"The Python library pydantic is missing for {os.path.realpath('/proc/self/exe')}. {REMEDY}")
+    size = len(json.dumps(module.params, default=str))
+    if size > RESPAWN_MAX_BYTES:
+        raise FailedPrecondition(
+            f"This task's arguments ({size} bytes) are too large to be handed over to {interpreter}, whose runtime has the libraries. "
+            f"Set ansible_python_interpreter to {interpreter} for this host, or split the task."
+        )
+    from ansible.module_utils.common.respawn import has_respawned, respawn_module
+
+    if has_respawned():
+        raise FailedPrecondition(f"{interpreter} has no pydantic either. {REMEDY}")
+
+    respawn_module(interpreter)

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs between two definitions, and what each difference would do to a VM that runs. Pure."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ..model.definition import Definition
+from ..model.merge import changed_fields
+from ..model.words import DISRUPTIONS
+from .plan import Change
+
+# Fields beside the tree, in the order in which they are reported, with what a change of each does to a VM that runs. What a user never gives (generated,
+# binary, created_at) is not here: it is never a change. Fields of the tree are all 'restart' until a live way exists.
+BESIDE_THE_TREE: dict[str, str] = {
+    "backend": "recreate",
+    "backend_version": "restart",
+    "supervisor": "restart",
+    "workload": "none",
+    "labels": "none",
+    "autostart": "none",
+    "protected": "none",
+    "restart_policy": "none",
+    "security": "restart",
+    "shutdown_timeout": "none",
+    "metadata_digest": "restart",
+}
+IN_THE_TREE = "restart"
+
+# How a field is called in options and results where that differs from the definition.
+_OPTION = {"metadata_digest": "metadata"}
+
+
+def changes_between(before: t.Optional[Definition], after: Definition) -> list[Change]:
+    """Every field that differs, by the path under which users know it. C(before) None: everything that was chosen is new."""
+    changes = []
+    for field, disruption in BESIDE_THE_TREE.items():
+        old, new = getattr(before, field, None), getattr(after, field)
+        if old != new and (before is not None or new not in (None, {}, False, "")):
+            changes.append(Change(_OPTION.get(field, field), old, new, disruption))
+    return changes + changes_in_tree(before.config if before else {}, after.config)
+
+
+def changes_in_tree(before: t.Mapping[str, t.Any], after: t.Mapping[str, t.Any]) -> list[Change]:
+    """Every field of the configuration that differs, defaults filled in."""
+    return [Change(path, field_value(before, path), field_value(after, path), IN_THE_TREE) for path in changed_fields(before, after)]
+
+
+def worst(changes: t.Iterable[Change]) -> str:
+    """The largest disruption among C(changes), C(none) for nothing."""
+    return max((c.disruption for c in changes), key=DISRUPTIONS.index, default="none")
+
+
+_STEP = re.compile(r"\.?([A-Za-z0-9_-]+)|\[([^\]]+)\]")
+
+
+def field_value(tree: t.Mapping[str, t.Any], path: str) -> t.Any:
+    """The value at a path as C(changed_fields) writes it (C(config.storage[data].read_only)); None where there is nothing."""
+    value: t.Any = {"config": tree}
+    for match in _STEP.finditer(path):
+        key, entry_id = match.groups()
+        if entry_id is not None:
+            entries = value if isinstance(value, list) else []
+            value = next((e for i, e in enumerate(entries) if str(e.get("id") or i) == entry_id), None)
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value

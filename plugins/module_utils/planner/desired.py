@@ -1,0 +1,207 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what was asked and what is stored to the definition that should be. Pure.
+
+The answer always names everything that is wrong at once: what is wrong in itself (C(violations)), what this backend ignores, and what only the host
+lacks (C(lacks): no binary installed, no default kernel…), which check mode reports and a real run refuses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..backends.port import Installed
+from ..capabilities.check import check
+from ..capabilities.choose import choose
+from ..errors import Violation
+from ..model.config import VmConfig
+from ..model.definition import Definition
+from ..model.merge import fill_defaults, merge_config
+from ..model.task import VmRequest
+from ..model.validate import validate
+from .situation import HostView, Situation
+
+
+@dataclasses.dataclass(frozen=True)
+class Desired:
+    definition: t.Optional[Definition]
+    config: t.Optional[VmConfig] = None
+    violations: tuple[Violation, ...] = ()
+    lacks: tuple[Violation, ...] = ()
+    ignored: tuple[Violation, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def desire(request: VmRequest, situation: Situation, host: HostView, metadata_digest: t.Optional[str], now: str) -> Desired:
+    """The definition after this task. C(metadata_digest): of the metadata given, None when none was given. C(now): ISO 8601, for C(created_at)."""
+    stored = situation.definition
+    tree = merge_config(stored.config if stored else {}, request.config or {})
+    config, violations = validate(tree)
+    if config is None:
+        return Desired(None, violations=tuple(violations))
+
+    backend, reason = _backend(request, stored, config, host)
+    installed, lacks = _version(request, stored, backend, host)
+    if stored is None or stored.backend != backend:
+        tree, kernel_lacks = _with_host_kernel(tree, backend, host)
+        config, violations = validate(tree)
+        assert config is not None, violations  # only paths of host.json were added, which its reader has checked
+    else:
+        kernel_lacks = []
+    version = installed.version if installed else request.options.get("backend_version")
+    verdict = check(config, backend, version, request=request, host_kernel_default=bool(host.default_kernel(backend)), features=installed.features if installed else ())
+    security, security_violations = _security(request, stored, backend, installed, host)
+    violations = [*verdict.violations, *security_violations]
+    settings = request.settings
+    definition = Definition(
+        name=situation.name,
+        backend=backend,
+        backend_version=installed.version if installed else request.options.get("backend_version") or "",
+        binary=installed.binary if installed else "",
+        helpers=dict(installed.helpers) if installed else {},
+        config=fill_defaults(tree),
+        workload=settings.get("workload", stored.workload if stored else None),
+        labels=settings.get("labels", stored.labels if stored else {}),
+        autostart=_autostart(request, stored),
+        protected=settings.get("protected", stored.protected if stored else False),
+        restart_policy={**(stored.restart_policy if stored else _restart_policy(request, backend)), **settings.get("restart_policy", {})},
+        security=security,
+        shutdown_timeout=_shutdown_timeout(request, stored),
+        supervisor=_supervisor(request, stored, host),
+        generated=_generated(stored, backend, installed, host, config),
+        metadata_digest=metadata_digest if metadata_digest is not None else (stored.metadata_digest if stored else None),
+        backend_reason=reason,
+        created_at=stored.created_at if stored else now,
+        extra=stored.extra if stored else {},
+    )
+    return Desired(
+        definition,
+        config,
+        violations=tuple(violations),
+        lacks=(*lacks, *kernel_lacks),
+        ignored=tuple(verdict.ignored),
+        notices=tuple(f"{n.field}: {n.message}" for n in verdict.notices),
+    )
+
+
+def _backend(request: VmRequest, stored: t.Optional[Definition], config: VmConfig, host: HostView) -> tuple[str, str]:
+    given = request.options.get("backend")
+    # The defaults of environment and host are for new VMs: they never move one that exists.
+    asked = given or ("auto" if stored else host.defaults.get("backend")) or "auto"
+    if asked != "auto":
+        source = "asked for" if given else host.defaults.get("backend_source", "the default of this host (host.json)")
+        return asked, source if stored is None or stored.backend != asked else stored.backend_reason or source
+    if stored is not None:
+        return stored.backend, stored.backend_reason
+    choice = choose(config, request, host.installed, host.hardware_kvm, host.defaults.get("backend"))
+    return choice.backend, choice.reason
+
+
+def _version(request: VmRequest, stored: t.Optional[Definition], backend: str, host: HostView) -> tuple[t.Optional[Installed], list[Violation]]:
+    """The pinned version stays until the task names another one, the backend changes, or the VM is restarted (which takes 'current')."""
+    candidates = host.of(backend)
+    asked = request.options.get("backend_version")
+    if asked and asked != "current":
+        for candidate in candidates:
+            if candidate.version == asked or candidate.version.startswith(f"{asked}."):
+                return candidate, []
+        there = ", ".join(c.version for c in candidates) or "none"
+        return None, [Violation("backend_version", f"{backend} {asked} is not installed on this host (installed: {there}). Install it with the role unkey.vmcp.vmcp_{backend}.")]
+    if stored and stored.backend == backend and asked != "current" and request.option("state") != "restarted":
+        return Installed(backend, stored.backend_version, stored.binary, stored.helpers), _binary_lack(stored, candidates)
+    current = next((c for c in candidates if c.current), None)
+    if current is None:
+        return None, [Violation("backend", f"{backend} is not installed on this host. Install it with the role unkey.vmcp.vmcp_{backend}, or put its binary on the PATH of root.")]
+    return current, []
+
+
+def _binary_lack(stored: Definition, candidates: t.Sequence[Installed]) -> list[Violation]:
+    # Only where discovery ran and does not know the pinned binary any more; the runner tells a missing file when it starts it.
+    if candidates and all(c.binary != stored.binary for c in candidates):
+        there = ", ".join(f"{c.version} ({c.binary})" for c in candidates)
+        return [
+            Violation("backend_version", f"{stored.binary}, with which this VM was made ({stored.backend_version}), is gone; installed: {there}. Give backend_version: current to move to it.")
+        ]
+    return []
+
+
+def _with_host_kernel(tree: dict[str, t.Any], backend: str, host: HostView) -> tuple[dict[str, t.Any], list[Violation]]:
+    """Fills in the host's default kernel when the tree names nothing to boot; it is recorded, so that a new default never drifts an old VM."""
+    boot = dict(tree.get("boot") or {})
+    if any(boot.get(k) for k in ("kernel_path", "firmware_path", "igvm_path")):
+        return tree, []
+    defaults = host.default_kernel(backend)
+    if not defaults:
+        # Whether a backend can do without is for the matrix: it says so with the role and the option.
+        return tree, []
+    if defaults.get("kernel"):
+        boot["kernel_path"] = defaults["kernel"]
+        if defaults.get("initrd") and not boot.get("initrd_path"):
+            boot["initrd_path"] = defaults["initrd"]
+    else:
+        boot["firmware_path"] = defaults["firmware"]
+    return {**tree, "boot": boot}, []
+
+
+def _security(
+    request: VmRequest, stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView
+) -> tuple[dict[str, t.Any], list[Violation]]:
+    """The sandbox is on unless opted out. Firecracker's jailer needs root and a static binary; the other backends' sandboxes need neither."""
+    asked = request.settings.get("security", {})
+    # A VM that changes its backend gets the new backend's default sandbox, except for what this task says.
+    kept = stored.security if stored and stored.backend == backend else {}
+    jail_default = host.root or backend != "firecracker"
+    security = {"jail": jail_default, "seccomp": True, **kept, **asked}
+    violations = []
+    if backend == "firecracker" and security["jail"]:
+        if not host.root:
+            violations.append(Violation("security.jail", "Firecracker's jailer needs root. Run the task with become, or set security.jail: false."))
+        elif installed and not installed.helpers.get("jailer"):
+            violations.append(
+                Violation("security.jail", f"no jailer was found beside {installed.binary} or on the PATH. Install it with the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.")
+            )
+        elif installed and not stored and not installed.static:
+            violations.append(
+                Violation("security.jail", f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release binary, or set security.jail: false.")
+            )
+    if asked.get("uid") not in (None, 0) and not host.root:
+        violations.append(Violation("security.uid", "only root can run a VMM under another uid. Run the task with become, or leave it out."))
+    return security, violations
+
+
+def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
+    default = stored.autostart if stored else request.settings.get("workload") != "serverless"
+    return bool(request.settings.get("autostart", default))
+
+
+def _restart_policy(request: VmRequest, backend: str) -> dict[str, t.Any]:
+    """A guest's reboot means the same everywhere: it boots again. A serverless VM that reboots has done its work, where the VMM can end then."""
+    ends = request.settings.get("workload") == "serverless" and backend != "cloudhypervisor"
+    return {"on_reboot": "stop" if ends else "restart", "on_crash": "no", "max_per_hour": 5}
+
+
+def _shutdown_timeout(request: VmRequest, stored: t.Optional[Definition]) -> int:
+    return int(request.settings.get("shutdown_timeout", stored.shutdown_timeout if stored else 30))
+
+
+def _supervisor(request: VmRequest, stored: t.Optional[Definition], host: HostView) -> str:
+    asked = request.settings.get("supervisor", "auto")
+    if asked != "auto":
+        return str(asked)
+    if stored:
+        return stored.supervisor
+    return "systemd" if host.systemd else "plain"
+
+
+def _generated(stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView, config: VmConfig) -> dict[str, t.Any]:
+    """What can be settled without allocating: QEMU's accelerator and versioned machine, so that an upgrade of QEMU does not change the guest's hardware."""
+    generated = dict(stored.generated) if stored else {}
+    if backend == "qemu" and "qemu_accel" not in generated:
+        options = config.backend_options.qemu
+        asked = (options.machine if options else {}).get("accel")
+        generated["qemu_accel"] = asked or ("kvm" if host.hardware_kvm and host.kvm_usable else "tcg")
+    if backend == "qemu" and installed and "qemu_machine" not in generated:
+        generated["qemu_machine"] = "pc-q35-" + ".".join(installed.version.split(".")[:2])
+    return generated

@@ -1,0 +1,128 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From request, situation and host to a plan. Pure: every refusal is made here, before anything is touched."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from ..model.task import VmRequest
+from ..model.words import at_most
+from .changes import changes_between, worst
+from .desired import Desired
+from .plan import Change, Plan, Step
+from .power import power_steps, stop_steps
+from .situation import Situation
+
+
+def plan_removal(request: VmRequest, situation: Situation) -> Plan:
+    """C(state: absent)."""
+    name = situation.name
+    if not situation.exists:
+        steps = (Step("forget"),) if situation.leftovers else ()
+        return Plan(name, "absent", "absent", steps)
+    definition = situation.definition
+    if definition is not None and definition.protected:
+        raise FailedPrecondition(f"VM {name} is protected and is not removed. Set protected: false first, in a task of its own.")
+    grace_s = int(request.settings.get("shutdown_timeout", 0))
+    steps = (*stop_steps(situation, grace_s), Step("remove", {"keep": list(request.option("keep"))}))
+    return Plan(name, situation.state, "absent", steps, disruption="none")
+
+
+def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t.Sequence[Violation]) -> Plan:
+    """Every state but C(absent). C(lacks): what the host lacks for the desired definition, beside C(desired.lacks)."""
+    _refuse_unmakeable(request, situation)
+    if desired.violations:
+        raise InvalidArgument.of(desired.violations)
+    definition = desired.definition
+    assert definition is not None
+    changes = changes_between(situation.definition, definition)
+    to_converge, pending = _convergence(request, situation, desired, changes)
+    disruption = worst(to_converge)
+    state = request.option("state")
+    if state != "shutdown":
+        _refuse_disruption(request, situation, to_converge, disruption)
+    steps = []
+    if situation.definition is None:
+        steps.append(Step("define"))
+    elif changes:
+        steps.append(Step("update"))
+    power, state_after = power_steps(state, situation, restart=disruption != "none", grace_s=definition.shutdown_timeout)
+    starts = any(s.action == "start" for s in power)
+    stops = any(s.action in ("shutdown", "kill") for s in power)
+    return Plan(
+        name=situation.name,
+        state_before=situation.state,
+        state_after=state_after,
+        steps=(*steps, *power),
+        changes=tuple(changes),
+        definition=definition,
+        disruption=_done_to_running(state, situation, disruption, stops),
+        pending=() if starts or stops or not situation.runs else pending,
+        would_need=(*desired.lacks, *lacks) if steps or starts else (),
+        ignored=desired.ignored,
+        notices=desired.notices,
+        backend_reason=definition.backend_reason,
+    )
+
+
+def configures(request: VmRequest) -> bool:
+    """Whether the task says what the VM should be. One that does not is a mere request for power."""
+    return request.config is not None or bool(request.settings) or request.metadata is not None or "backend" in request.options or "backend_version" in request.options
+
+
+def makes_a_vm(request: VmRequest) -> bool:
+    """Whether the task gives enough to make a VM from: any configuration does, since what it leaves out has defaults."""
+    return bool(request.config)
+
+
+def _done_to_running(state: str, situation: Situation, disruption: str, stops: bool) -> str:
+    """The most that the plan does to a VM that runs. A shutdown that was asked for is not a disruption."""
+    if not (stops and situation.runs) or state == "shutdown":
+        return "none"
+    return "restart" if state == "restarted" and disruption == "none" else disruption
+
+
+def _convergence(request: VmRequest, situation: Situation, desired: Desired, changes: list[Change]) -> tuple[list[Change], tuple[str, ...]]:
+    """What must reach the running process now, and what is left pending.
+
+    Pending fields of earlier tasks are converged only by a task that configures: a mere power request leaves them pending."""
+    if not situation.runs or desired.definition is None:
+        return [], ()
+    behind = [c for c in changes_between(situation.booted or situation.definition, desired.definition) if c.disruption != "none"]
+    pending = tuple(c.field for c in behind)
+    if request.option("apply") == "next_boot" or not configures(request):
+        return [], pending
+    return behind, pending
+
+
+def _refuse_unmakeable(request: VmRequest, situation: Situation) -> None:
+    name = situation.name
+    if situation.broken:
+        raise FailedPrecondition(situation.broken)
+    if situation.exists:
+        return
+    hint = f" Did you mean {' or '.join(situation.nearest)}?" if situation.nearest else ""
+    if request.option("state") == "restarted":
+        raise NotFound(f"There is no VM {name} to restart.{hint} Use state: running to make one.")
+    if not makes_a_vm(request):
+        raise NotFound(f"There is no VM {name}, and this task gives nothing to make it from (config, a kernel, an image or disks).{hint}")
+
+
+def _refuse_disruption(request: VmRequest, situation: Situation, to_converge: list[Change], disruption: str) -> None:
+    allowed = request.option("allow_disruption")
+    if request.option("state") == "restarted" and at_most(allowed, "restart"):
+        allowed = "restart"
+    if at_most(disruption, allowed):
+        return
+    beyond = [c for c in to_converge if not at_most(c.disruption, allowed)]
+    fields = ", ".join(c.field for c in beyond)
+    what = {"restart": "a restart", "recreate": "making it anew (its disks, MAC and addresses stay)", "replace_data": "replacing its data"}[disruption]
+    raise FailedPrecondition(
+        f"VM {situation.name} is {situation.state}, and changing {fields} needs {what}. Set allow_disruption: {disruption} to let that happen now, or apply: next_boot to write the "
+        "definition and leave what runs untouched.",
+        violations=[Violation(c.field, f"needs allow_disruption: {c.disruption} while the VM runs") for c in beyond],
+        details={"disruption": disruption},
+    )

@@ -1,0 +1,200 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries out a plan, step by step. It decides nothing: what to do is in the steps, how each backend does it is in the driver.
+
+A run can be cut off between any two writes. Each step can therefore be repeated: a definition is written last, after what follows from
+it; a start writes the launch file anew; a stop leaves its mark until the process has ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import typing as t
+
+from ..backends.registry import driver
+from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
+from ..host import allocations, events, host_json, processes
+from ..host.layout import VmLayout
+from ..host.port import Supervisor
+from ..host.store import Store
+from ..model.definition import Definition
+from ..planner.plan import Plan, Step
+from .lacks import is_bridge
+from .launching import write_launch_files
+from .live import ask_state, end_of, observe_socket, peer_uid, situation, supervisor_of
+
+# A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
+START_S = 60.0
+CALL_S = 10.0
+POLL_S = 0.005
+# What a VMM gets to go away after SIGKILL: the kernel has to free the guest's memory.
+KILL_S = 30.0
+
+
+class Applier:
+    """Acts on one VM, under its lock. C(definition) is what is stored while the steps go on."""
+
+    def __init__(self, store: Store, plan: Plan, *, host: host_json.HostDefaults, root: bool, lock_timeout_s: float) -> None:
+        self.store = store
+        self.plan = plan
+        self.host = host
+        self.root = root
+        self.lock_timeout_s = lock_timeout_s
+        self.vm: VmLayout = store.layout.vm(plan.name)
+        self.definition = plan.definition
+
+    def run(self) -> None:
+        for index, step in enumerate(self.plan.steps):
+            following = self.plan.steps[index + 1 :]
+            getattr(self, f"_{step.action}")(step, following)
+
+    # --- the definition ---------------------------------------------------------------------------------
+    def _define(self, step: Step, following: t.Sequence[Step]) -> None:
+        self._write_definition()
+
+    def _update(self, step: Step, following: t.Sequence[Step]) -> None:
+        self._write_definition()
+
+    def _write_definition(self) -> None:
+        definition = self._allocate(self._wanted())
+        if self.plan.metadata is not None:
+            definition = dataclasses.replace(definition, metadata_digest=self.store.save_secrets(definition.name, self.plan.metadata))
+        self.store.ensure_dirs(self.vm, definition.generated.get("uid"))
+        write_launch_files(self.store, definition, self.host)
+        self.store.save(definition)
+        self.definition = definition
+        supervisor = self._supervisor(definition)
+        supervisor.ensure_installed()
+        supervisor.set_autostart(self.vm, definition.autostart)
+
+    def _wanted(self) -> Definition:
+        assert self.definition is not None, "a plan with steps on a definition carries one"
+        return self.definition
+
+    def _allocate(self, definition: Definition) -> Definition:
+        """Writes into C(generated) what is chosen once: uid, context id, MAC addresses, and taps for interfaces on bridges."""
+        own_uid = self.root and definition.security.get("uid") is None
+        network = definition.config.get("network") or []
+        given = allocations.allocate(
+            self.store.layout,
+            definition.name,
+            [nic["id"] for nic in network],
+            uid_range=self.host.uid_range if own_uid else None,
+            lock_timeout_s=self.lock_timeout_s,
+            taken_macs=[nic["mac_address"] for nic in network if nic.get("mac_address")],
+        )
+        uid = given.uid if own_uid else definition.security.get("uid") if self.root else None
+        taps = {nic["id"]: given.taps[nic["id"]] for nic in network if nic.get("tap_device") and is_bridge(nic["tap_device"])}
+        return dataclasses.replace(definition, generated={**definition.generated, "uid": uid or None, "cid": given.cid, "macs": dict(given.macs), "taps": taps})
+
+    # --- power ------------------------------------------------------------------------------------------
+    def _start(self, step: Step, following: t.Sequence[Step]) -> None:
+        definition = self._wanted()
+        began = time.monotonic()
+        write_launch_files(self.store, definition, self.host)
+        supervisor = self._supervisor(definition)
+        supervisor.ensure_installed()
+        failed = supervisor.start([self.vm], began + START_S).get(definition.name)
+        if failed:
+            raise self._start_error(definition, failed)
+        self._until_booted(definition, began + START_S)
+
+    def _start_error(self, definition: Definition, failed: str) -> VmcpError:
+        end = end_of(definition, self.vm)
+        return FailedPrecondition(f"VM {definition.name} did not start: {failed.rstrip('.')}. {end.msg}", details=end.details)
+
+    def _until_booted(self, definition: Definition, deadline: float) -> None:
+        """The supervisor says that the process runs; only the VMM can say that the VM does."""
+        last: t.Optional[VmcpError] = None
+        while time.monotonic() < deadline:
+            try:
+                if ask_state(definition, self.vm, max(0.05, min(CALL_S, deadline - time.monotonic()))) in ("running", "paused"):
+                    return
+            except VmcpError as exc:
+                last = exc
+            if processes.current(self.vm) is None:
+                # It may have run and ended already, as a guest does whose work is a line of output.
+                if self._ended_well():
+                    return
+                raise self._start_error(definition, "its VMM ended at once")
+            time.sleep(POLL_S)
+        raise DeadlineExceeded(
+            f"The VMM of {definition.name} runs, but did not report a running VM within {START_S:.0f} s{f' ({last.msg})' if last else ''}. Look at {self.vm.vmm_log}.",
+            details=end_of(definition, self.vm).details,
+        )
+
+    def _ended_well(self) -> bool:
+        last = events.last_exit(events.read(self.vm))
+        return last is not None and last.reason == "guest"
+
+    def _pause(self, step: Step, following: t.Sequence[Step]) -> None:
+        definition = self._running_as()
+        driver(definition.backend).pause(self.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+
+    def _resume(self, step: Step, following: t.Sequence[Step]) -> None:
+        definition = self._running_as()
+        driver(definition.backend).resume(self.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+
+    def _shutdown(self, step: Step, following: t.Sequence[Step]) -> None:
+        definition = self._running_as()
+        processes.mark_stopping(self.vm, _why(following))
+        deadline = time.monotonic() + float(step.args["grace_s"])
+        supervisor = self._supervisor(definition)
+        if self._asked(definition) and supervisor.wait_ended(self.vm, deadline):
+            return
+        supervisor.kill(self.vm, time.monotonic() + KILL_S)
+
+    def _asked(self, definition: Definition) -> bool:
+        """Whether the guest was asked to shut down. A paused guest hears nothing: it is resumed first."""
+        backend = driver(definition.backend)
+        deadline = time.monotonic() + CALL_S
+        try:
+            if backend.observe(observe_socket(definition, self.vm), deadline, peer_uid(definition)).state == "paused":
+                backend.resume(self.vm.api_socket, deadline, peer_uid(definition))
+            return backend.request_shutdown(self.vm.api_socket, deadline, peer_uid(definition))
+        except VmcpError:
+            # The VMM went away meanwhile or does not answer: in both cases force is what remains, and harmless.
+            return False
+
+    def _kill(self, step: Step, following: t.Sequence[Step]) -> None:
+        processes.mark_stopping(self.vm, _why(following))
+        self._supervisor(self._running_as()).kill(self.vm, time.monotonic() + KILL_S)
+
+    # --- the end ----------------------------------------------------------------------------------------
+    def _remove(self, step: Step, following: t.Sequence[Step]) -> None:
+        stored = self.definition or situation(self.store, self.plan.name, observe=False).definition
+        keep = step.args.get("keep") or []
+        for supervisor in [self._supervisor(stored)] if stored else self._all_supervisors():
+            supervisor.kill(self.vm, time.monotonic() + KILL_S)
+            supervisor.set_autostart(self.vm, False)
+            supervisor.forget(self.vm)
+        self.store.remove(self.plan.name, keep_data=bool(keep))
+        allocations.release(self.store.layout, self.plan.name, lock_timeout_s=self.lock_timeout_s)
+
+    def _forget(self, step: Step, following: t.Sequence[Step]) -> None:
+        """What a run left that was cut off before there was a definition, or after it was removed."""
+        self._remove(step, following)
+
+    def _running_as(self) -> Definition:
+        """With what the live process was started: its backend may differ from the definition's."""
+        running = self.store.booted(self.plan.name) or self.definition or self.store.load(self.plan.name)
+        if running is None:
+            raise FailedPrecondition(f"Nothing is known of the process of VM {self.plan.name}. Remove it with state: absent.")
+        return running
+
+    def _supervisor(self, definition: Definition) -> Supervisor:
+        return supervisor_of(definition, self.store.layout)
+
+    def _all_supervisors(self) -> list[Supervisor]:
+        from ..host.supervisors.registry import supervisors
+
+        return supervisors(self.store.layout)
+
+
+def _why(following: t.Sequence[Step]) -> str:
+    return "restart" if any(s.action == "start" for s in following) else "request"
+
+
+

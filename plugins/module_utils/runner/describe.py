@@ -1,0 +1,101 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VM as results show it: one shape for vmcp_vm and vmcp_vm_info. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ..host import events, processes
+from ..host.layout import VmLayout
+from ..model.definition import Definition
+from ..planner.situation import Situation
+from .live import vsock_path
+
+
+def describe(situation: Situation, vm: VmLayout, *, pending: t.Sequence[str] = (), definition: t.Optional[Definition] = None, state: t.Optional[str] = None) -> dict[str, t.Any]:
+    """The result's C(vm). C(definition) and C(state) stand in for what was found, for what a check-mode run would leave."""
+    definition = definition or situation.definition
+    state = state or situation.state
+    if definition is None:
+        found: dict[str, t.Any] = {"name": situation.name, "state": state}
+        if situation.broken:
+            found["error"] = situation.broken
+        return found
+    process = situation.process if state in ("running", "paused") else None
+    body: dict[str, t.Any] = {
+        "name": definition.name,
+        "state": state,
+        "stop_reason": _stop_reason(situation, state),
+        "backend": definition.backend,
+        "backend_version": definition.backend_version,
+        "backend_reason": definition.backend_reason,
+        "binary": definition.binary,
+        "workload": definition.workload,
+        "labels": definition.labels,
+        "autostart": definition.autostart,
+        "protected": definition.protected,
+        "restart_policy": definition.restart_policy,
+        "security": definition.security,
+        "supervisor": definition.supervisor,
+        "shutdown_timeout": definition.shutdown_timeout,
+        "config": definition.config,
+        "metadata_digest": definition.metadata_digest,
+        "created_at": definition.created_at,
+        "uid": definition.generated.get("uid"),
+        "nics": nics(definition),
+        "sockets": sockets(definition, vm),
+        "console": console(definition, vm),
+        "pending": list(pending),
+        "last_exit": _exit(situation),
+        "pid": process.pid if process else None,
+        "boot_id": process.boot_id if process else None,
+        "uptime_s": round(processes.uptime_s(process), 1) if process else None,
+    }
+    if situation.unresponsive:
+        body["unresponsive"] = situation.unresponsive
+    return body
+
+
+def _stop_reason(situation: Situation, state: str) -> t.Optional[str]:
+    if state not in ("shutdown", "crashed"):
+        return None
+    return situation.last_exit.reason if situation.last_exit else "request"
+
+
+def _exit(situation: Situation) -> t.Optional[dict[str, t.Any]]:
+    last = situation.last_exit
+    return {"reason": last.reason, "code": last.code, "signal": last.signal, "at": last.at, "boot_id": last.boot_id} if last else None
+
+
+def nics(definition: Definition) -> list[dict[str, t.Any]]:
+    """C([{id, mac_address, tap}]): what was given, else what was chosen once."""
+    macs, taps = definition.generated.get("macs", {}), definition.generated.get("taps", {})
+    return [
+        {"id": nic.get("id"), "mac_address": nic.get("mac_address") or macs.get(nic.get("id")), "tap": taps.get(nic.get("id")) or nic.get("tap_device")}
+        for nic in definition.config.get("network") or []
+    ]
+
+
+def sockets(definition: Definition, vm: VmLayout) -> dict[str, t.Any]:
+    wired = definition.config.get("vsock") is not None and definition.backend != "qemu"
+    return {"api": vm.api_socket, "vsock": vsock_path(definition, vm) if wired else None}
+
+
+def console(definition: Definition, vm: VmLayout) -> dict[str, t.Any]:
+    wanted = definition.config.get("console") or {}
+    output = wanted.get("output", "file") if wanted.get("enabled", True) else "null"
+    path = wanted.get("path") or {"file": vm.console_log, "socket": vm.console_socket}.get(output)
+    try:
+        size = os.stat(path).st_size if path and output == "file" else None
+    except OSError:
+        # Not booted yet, or not ours to see.
+        size = None
+    return {"output": output, "path": path, "size_bytes": size}
+
+
+def boot_ms(vm: VmLayout, boot_id: str) -> t.Optional[int]:
+    """Milliseconds from the launch to the VMM's word that the VM runs, in this boot."""
+    return events.boot_duration_ms(events.read(vm), boot_id)

@@ -1,0 +1,114 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a configuration is not on this host: files, taps, devices. Reads only; each lack comes with its remedy."""
+
+from __future__ import annotations
+
+import os
+import stat
+import typing as t
+
+from ..errors import Violation
+from ..model.config import VmConfig
+
+NET = "/sys/class/net"
+_ELF = b"\x7fELF"
+# x86 boot protocol: the magic of a bzImage stands at 0x202; arm64's Image has its own at 56.
+_BZIMAGE_AT, _BZIMAGE = 0x202, b"HdrS"
+_ARM64_AT, _ARM64 = 56, b"ARM\x64"
+
+
+def host_lacks(config: VmConfig, backend: str) -> list[Violation]:
+    """Everything that the configuration names and the host does not have in a usable form."""
+    lacks: list[Violation] = []
+    boot = config.boot
+    if boot.kernel_path:
+        lacks += _kernel("config.boot.kernel_path", boot.kernel_path, backend)
+    for field, path in (("initrd_path", boot.initrd_path), ("firmware_path", boot.firmware_path), ("igvm_path", boot.igvm_path)):
+        if path:
+            lacks += _file(f"config.boot.{field}", path)
+    for index, disk in enumerate(config.storage):
+        if disk.path:
+            lacks += _file(f"config.storage[{index}].path", disk.path, writable=not disk.read_only)
+        if disk.vhost_user_socket:
+            lacks += _socket(f"config.storage[{index}].vhost_user_socket", disk.vhost_user_socket)
+    for index, nic in enumerate(config.network):
+        if nic.tap_device:
+            lacks += _interface(f"config.network[{index}].tap_device", nic.tap_device)
+        if nic.vhost_user_socket:
+            lacks += _socket(f"config.network[{index}].vhost_user_socket", nic.vhost_user_socket)
+    if config.rng and not os.path.exists(config.rng.source):
+        lacks.append(Violation("config.rng.source", f"{config.rng.source} does not exist on this host. /dev/urandom is there on every Linux."))
+    return lacks
+
+
+def _stat(field: str, path: str) -> tuple[t.Optional[os.stat_result], list[Violation]]:
+    try:
+        return os.stat(path), []
+    except FileNotFoundError:
+        return None, [Violation(field, f"{path} does not exist on this host. Put it there first, or correct the path.")]
+    except OSError as exc:
+        return None, [Violation(field, f"{path} cannot be looked at: {exc.strerror}. Run the task with become, or correct the permissions.")]
+
+
+def _file(field: str, path: str, writable: bool = False) -> list[Violation]:
+    found, lacks = _stat(field, path)
+    if found is None:
+        return lacks
+    if stat.S_ISDIR(found.st_mode) or not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+        return [Violation(field, f"{path} is neither a file nor a block device.")]
+    wanted = os.R_OK | (os.W_OK if writable else 0)
+    if not os.access(path, wanted):
+        return [Violation(field, f"{path} is not {'writable' if writable else 'readable'} for this user. Run the task with become{', or set read_only' if writable else ''}.")]
+    return []
+
+
+def _kernel(field: str, path: str, backend: str) -> list[Violation]:
+    lacks = _file(field, path)
+    if lacks:
+        return lacks
+    with open(path, "rb") as stream:
+        head = stream.read(_BZIMAGE_AT + 4)
+    elf, image = head.startswith(_ELF), head[_ARM64_AT : _ARM64_AT + 4] == _ARM64
+    compressed = head[_BZIMAGE_AT:] == _BZIMAGE
+    if elf or image or (compressed and backend != "firecracker"):
+        return []
+    if compressed:
+        return [Violation(field, f"{path} is a bzImage; Firecracker boots an uncompressed vmlinux (ELF) only. Unpack it, or use another backend.")]
+    return [Violation(field, f"{path} is not a kernel: it is neither a vmlinux (ELF), a bzImage nor an arm64 Image.")]
+
+
+def _socket(field: str, path: str) -> list[Violation]:
+    found, lacks = _stat(field, path)
+    if found is not None and not stat.S_ISSOCK(found.st_mode):
+        return [Violation(field, f"{path} is not a unix socket.")]
+    return lacks
+
+
+def _interface(field: str, name: str) -> list[Violation]:
+    if not os.path.exists(f"{NET}/{name}"):
+        return [
+            Violation(
+                field,
+                f"there is no interface {name} on this host. Make the tap ('ip tuntap add {name} mode tap'), or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
+            )
+        ]
+    if not is_bridge(name) and not os.path.exists(f"{NET}/{name}/tun_flags"):
+        return [Violation(field, f"{name} is neither a tap nor a bridge. Name a tap, or a bridge on which a tap is to be made.")]
+    return []
+
+
+def is_bridge(name: str) -> bool:
+    return os.path.isdir(f"{NET}/{name}/bridge")
+
+
+def device_lacks(backend: str, accel: t.Optional[str]) -> list[Violation]:
+    """/dev/kvm, for a backend that cannot do without."""
+    if backend == "qemu" and accel != "kvm":
+        return []
+    if not os.path.exists("/dev/kvm"):
+        return [Violation("backend", f"{backend} needs /dev/kvm, which this host does not have. Load the module kvm_intel or kvm_amd, enable virtualization in the firmware, or use backend: qemu.")]
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return [Violation("backend", f"{backend} needs /dev/kvm, which this user may not open. Run the task with become, or add the user to the group that owns it.")]
+    return []

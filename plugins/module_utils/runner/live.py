@@ -1,0 +1,180 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One VM, bound to its files, its driver and its supervisor: what the runner asks questions of and acts on. Standard library only."""
+
+from __future__ import annotations
+
+import socket
+import time
+import typing as t
+
+from ..backends.port import Driver
+from ..backends.registry import driver
+from ..errors import FailedPrecondition, NotFound, VmcpError
+from ..host import events, files, processes
+from ..host.layout import Layout, VmLayout
+from ..host.port import Supervisor
+from ..host.store import Store
+from ..host.supervisors import registry as supervisors
+from ..model.definition import Definition
+from ..planner.situation import Situation
+
+# How long a VMM may take to say how it is. It answers in about a millisecond; a longer silence is worth reporting.
+OBSERVE_S = 2.0
+
+
+def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
+    """The VM as it is now. A definition that cannot be read, or a VMM that does not answer, is part of the answer, not an error."""
+    vm = store.layout.vm(name)
+    broken = None
+    definition = None
+    try:
+        definition = store.load(name)
+    except VmcpError as exc:
+        broken = exc.msg
+    if definition is None and broken is None:
+        return Situation(name, leftovers=store.has_remains(name))
+    process = processes.current(vm)
+    booted = store.booted(name) if process else None
+    vmm_state = unresponsive = None
+    running_as = booted or definition
+    if process and running_as and observe:
+        try:
+            vmm_state = ask_state(running_as, vm)
+        except VmcpError as exc:
+            unresponsive = exc.msg
+    history = [] if process else events.read(vm)
+    last_exit = events.last_exit(history)
+    return Situation(
+        name=name,
+        definition=definition,
+        booted=booted,
+        process=process,
+        vmm_state=vmm_state,
+        unresponsive=unresponsive,
+        last_exit=last_exit,
+        ever_booted=bool(process) or last_exit is not None,
+        autostart=supervisor_of(definition, store.layout).autostart(vm) if definition else None,
+        interrupted=not process and _was_restarting(vm),
+        broken=broken,
+    )
+
+
+def _was_restarting(vm: VmLayout) -> bool:
+    """A restart of ours that was cut off after the process had ended: its mark is still there."""
+    try:
+        return files.read_text(vm.stopping, max_bytes=64).strip() == "restart"
+    except FileNotFoundError:
+        return False
+
+
+def ask_state(definition: Definition, vm: VmLayout, timeout_s: float = OBSERVE_S) -> str:
+    """The VMM's own word, by one raw request."""
+    return driver(definition.backend).observe(observe_socket(definition, vm), time.monotonic() + timeout_s, peer_uid(definition)).state
+
+
+def observe_socket(definition: Definition, vm: VmLayout) -> str:
+    return vm.monitor_socket if definition.backend == "qemu" else vm.api_socket
+
+
+def peer_uid(definition: Definition) -> t.Optional[int]:
+    """The uid that must be behind the VMM's sockets; None when the VMM runs as whoever we are."""
+    return definition.generated.get("uid") or None
+
+
+def supervisor_of(definition: Definition, layout: Layout) -> Supervisor:
+    return supervisors.supervisor(definition.supervisor, layout)
+
+
+def require(store: Store, name: str, doing: str) -> Definition:
+    """The definition, or not_found with the nearest name and the directory searched."""
+    definition = store.load(name)
+    if definition is None:
+        raise store.not_found(name, doing)
+    return definition
+
+
+class LiveVm:
+    """C(waits.Target) for a VM of ours."""
+
+    def __init__(self, definition: Definition, vm: VmLayout) -> None:
+        self.name = definition.name
+        self.definition = definition
+        self.vm = vm
+        self.console_log = definition.config.get("console", {}).get("path") or vm.console_log
+
+    def driver(self) -> Driver:
+        return driver(self.definition.backend)
+
+    def alive(self) -> bool:
+        return processes.current(self.vm) is not None
+
+    def running(self) -> bool:
+        try:
+            return ask_state(self.definition, self.vm) == "running"
+        except VmcpError:
+            # Not yet listening, or busy: the deadline of the wait decides how long that may last.
+            return False
+
+    def open_vsock(self, port: int, timeout_s: float) -> bool:
+        """Firecracker and Cloud Hypervisor bridge vsock to a unix socket; QEMU uses the host kernel's vsock."""
+        try:
+            if self.definition.backend == "qemu":
+                with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as stream:
+                    stream.settimeout(timeout_s)
+                    stream.connect((vsock_cid(self.definition), port))
+                    return True
+            return _unix_vsock_accepts(vsock_path(self.definition, self.vm), port, timeout_s)
+        except OSError:
+            # Refused or not there yet.
+            return False
+
+    def console_tail(self, lines: int) -> list[str]:
+        return files.last_lines(self.console_log, lines)
+
+    def obituary(self) -> VmcpError:
+        return end_of(self.definition, self.vm)
+
+
+def vsock_cid(definition: Definition) -> int:
+    wanted = (definition.config.get("vsock") or {}).get("cid")
+    return int(wanted or definition.generated["cid"])
+
+
+def vsock_path(definition: Definition, vm: VmLayout) -> str:
+    return str((definition.config.get("vsock") or {}).get("path") or vm.vsock_socket)
+
+
+def _unix_vsock_accepts(path: str, port: int, timeout_s: float) -> bool:
+    from ..backends.unix_http import connect
+
+    with connect(path, time.monotonic() + timeout_s) as stream:
+        stream.settimeout(timeout_s)
+        stream.sendall(f"CONNECT {port}\n".encode())
+        return stream.recv(32).startswith(b"OK ")
+
+
+def end_of(definition: Definition, vm: VmLayout) -> VmcpError:
+    """The error for a VMM that is not there though it was started: how it ended, and the last lines of its log and console."""
+    exit_ = events.last_exit(events.read(vm))
+    log = files.last_lines(vm.vmm_log, 20)
+    console = files.last_lines(definition.config.get("console", {}).get("path") or vm.console_log, 20)
+    if exit_ is None:
+        how = "never started"
+    elif exit_.signal:
+        how = f"was ended by {exit_.signal}"
+    elif exit_.code is not None:
+        how = f"ended with exit code {exit_.code}"
+    else:
+        how = "is gone without a record of its end"
+    said = next((line for line in reversed(log) if line.strip()), "")
+    return FailedPrecondition(
+        f"The VMM of {definition.name} ({definition.backend} {definition.backend_version}) {how}{f': {said.strip()}' if said else '.'} "
+        f"Its log is {vm.vmm_log}; the last lines of log and console are in 'log' and 'console'.",
+        details={"exit": {"code": exit_.code, "signal": exit_.signal, "reason": exit_.reason} if exit_ else None, "log": log, "console": console, "binary": definition.binary},
+    )
+
+
+def absent_error(store: Store, name: str, doing: str) -> NotFound:
+    return store.not_found(name, doing)

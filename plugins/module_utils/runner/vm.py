@@ -1,0 +1,195 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""C(vmcp_vm): one VM from options to result. Look, plan, and, unless it is a check, act and look again."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..call import Call, Outcome
+from ..errors import FailedPrecondition, InvalidArgument, Violation
+from ..host import events, locks
+from ..host.layout import Layout
+from ..host.store import Store
+from ..planner.situation import Situation
+from . import unchanged
+from .describe import describe
+from .live import LiveVm, situation
+
+if t.TYPE_CHECKING:
+    from ..host.host_json import HostDefaults
+    from ..model.task import VmRequest
+    from ..planner.plan import Plan
+
+
+def run_vm(call: Call) -> Outcome:
+    """The task. Only what the no-change path needs is imported up to here."""
+    options = call.options
+    layout = Layout.resolve(options.get("state_dir"), options.get("run_dir"), call.environ, call.uid)
+    store = Store(layout)
+    quick = _nothing_to_do(call, store)
+    return quick if quick is not None else _Task(call, store).run()
+
+
+def _nothing_to_do(call: Call, store: Store) -> t.Optional[Outcome]:
+    from ..model.words import NAME_PATTERN
+    import re
+
+    name = str(call.options["name"])
+    if not re.fullmatch(NAME_PATTERN, name):
+        return None
+    vm = store.layout.vm(name)
+    digest = unchanged.fingerprint(call.options, call.environ, vm)
+    if digest is None:
+        return None
+    hit = unchanged.confirm(store, name, digest, call.options["state"], bool(call.options.get("wait_for")) and call.act, lambda: situation(store, name))
+    if hit is None:
+        return None
+    found, kept = hit
+    for text in kept.get("notices", []):
+        call.warn(text)
+    result = {
+        "changed": False,
+        "actions": [],
+        "disruption": "none",
+        "pending": kept.get("pending", []),
+        "ignored": kept.get("ignored", []),
+        "backend_reason": found.definition.backend_reason if found.definition else "",
+        "vm": describe(found, vm, pending=kept.get("pending", [])),
+    }
+    if call.options.get("wait_for") and call.act:
+        result["waited"] = kept.get("waited", [])
+    return Outcome(result, {"before": {}, "after": {}})
+
+
+class _Task:
+    def __init__(self, call: Call, store: Store) -> None:
+        call.require_libraries()
+        from ..model.task import validate_request
+
+        self.call = call
+        self.store = store
+        request, violations = validate_request(call.options)
+        if request is None:
+            raise InvalidArgument.of(violations)
+        self.request: VmRequest = request
+        self.name = str(request.name)
+        self.vm = store.layout.vm(self.name)
+
+    def run(self) -> Outcome:
+        from . import endpoint
+
+        socket = endpoint.socket_of(self.request, self.call.environ, self.store)
+        if socket:
+            return endpoint.run(self.call, self.request, socket)
+        if not self.call.act:
+            found, plan, _host = self._plan()
+            self._warn(plan)
+            return self._report(found, plan, None, None)
+        with locks.held(self.vm.lock, f"vmcp_vm {self.name} state={self.request.option('state')}", self.request.option("lock_timeout"), self._say_wait):
+            found, plan, host = self._plan()
+            self._warn(plan)
+            self._refuse_lacks(plan)
+            waited: t.Optional[list[dict[str, t.Any]]] = None
+            if plan.steps:
+                self._apply(plan, host)
+            if self.request.wait_for and plan.state_after in ("running", "paused"):
+                waited = self._wait()
+            after = situation(self.store, self.name) if plan.steps or waited else found
+            return self._report(found, plan, after, waited)
+
+    # --- looking and planning -----------------------------------------------------------------------------
+    def _plan(self) -> tuple[Situation, Plan, HostDefaults]:
+        import dataclasses
+
+        from ..host.host_json import read_host_json
+        from ..planner.desired import desire
+        from ..planner.make import plan_removal, plan_vm
+        from .hostview import host_view
+        from .lacks import device_lacks, host_lacks
+
+        request = self.request
+        defaults = read_host_json()
+        found = situation(self.store, self.name)
+        if request.option("state") == "absent":
+            return found, plan_removal(request, found), defaults
+        if not found.exists:
+            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)))
+        digest = None
+        if request.metadata is not None:
+            digest = self.store.secrets_digest(self.name, {"metadata": request.metadata}) or "new"
+        wants_power = request.option("state") in ("running", "paused", "restarted")
+        view = host_view(self.store.layout, defaults, self.call.uid, self.call.environ, request, found.definition)
+        desired = desire(request, found, view, digest, events.now())
+        lacks: list[Violation] = []
+        if desired.config is not None and desired.definition is not None:
+            lacks += host_lacks(desired.config, desired.definition.backend)
+            if wants_power:
+                lacks += device_lacks(desired.definition.backend, desired.definition.generated.get("qemu_accel"))
+        plan = plan_vm(request, found, desired, lacks)
+        if request.metadata is not None:
+            plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
+        return found, plan, defaults
+
+    def _refuse_lacks(self, plan: Plan) -> None:
+        if plan.would_need:
+            first = plan.would_need[0]
+            more = f" ({len(plan.would_need) - 1} more in 'violations')" if len(plan.would_need) > 1 else ""
+            raise FailedPrecondition(f"{first.field}: {first.message}{more}", violations=plan.would_need)
+
+    # --- acting -------------------------------------------------------------------------------------------
+    def _apply(self, plan: Plan, host: HostDefaults) -> None:
+        from .apply import Applier
+
+        self.store.save_satisfied(self.name, None)
+        Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout")).run()
+
+    def _wait(self) -> list[dict[str, t.Any]]:
+        from .waits import conditions, wait
+
+        definition = self.store.booted(self.name) or self.store.load(self.name)
+        assert definition is not None, "a VM that was just made to run has a definition"
+        target = LiveVm(definition, self.vm)
+        return wait(target, conditions(self.request.wait_for, target), self.request.option("wait_timeout"))
+
+    # --- telling ------------------------------------------------------------------------------------------
+    def _say_wait(self, holder: object) -> None:
+        self.call.warn(f"Waiting for the lock of VM {self.name}, held by {holder or 'another process'}.")
+
+    def _warn(self, plan: Plan) -> None:
+        for text in _notices(plan):
+            self.call.warn(text)
+        if not self.call.act:
+            for lack in plan.would_need:
+                self.call.warn(f"The host lacks what this needs: {lack.field}: {lack.message}")
+
+    def _report(self, found: Situation, plan: Plan, after: t.Optional[Situation], waited: t.Optional[list[dict[str, t.Any]]]) -> Outcome:
+        result: dict[str, t.Any] = {
+            "changed": plan.changed,
+            "actions": plan.actions,
+            "disruption": plan.disruption,
+            "pending": list(plan.pending),
+            "ignored": [i.as_dict() for i in plan.ignored],
+            "backend_reason": plan.backend_reason,
+        }
+        if after is None:
+            result["would_need"] = [lack.as_dict() for lack in plan.would_need]
+            result["vm"] = {"name": plan.name, "state": "absent"} if plan.state_after == "absent" else describe(found, self.vm, pending=plan.pending, definition=plan.definition, state=plan.state_after)
+        else:
+            result["vm"] = describe(after, self.vm, pending=plan.pending)
+            if waited is not None:
+                result["waited"] = waited
+            self._remember(plan, after, waited)
+        return Outcome(result, plan.diff())
+
+    def _remember(self, plan: Plan, after: Situation, waited: t.Optional[list[dict[str, t.Any]]]) -> None:
+        digest = unchanged.fingerprint(self.call.options, self.call.environ, self.vm)
+        kept = {"pending": list(plan.pending), "ignored": [i.as_dict() for i in plan.ignored], "notices": _notices(plan), "waited": waited or []}
+        unchanged.remember(self.store, plan.name, digest, after.process.boot_id if after.process else None, kept)
+
+
+def _notices(plan: Plan) -> list[str]:
+    return [*(f"{i.field} is ignored: {i.message}" for i in plan.ignored), *plan.notices]
+
+

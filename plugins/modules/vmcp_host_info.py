@@ -1,0 +1,59 @@
+#!/usr/bin/python
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vmcp_host_info
+short_description: Tell what a host can do for VMs, and what it lacks
+description:
+  - Reports KVM (and whether it is backed by hardware), devices, huge pages, NUMA, cgroups, the installed VMMs with versions and features, and capacity.
+  - Works on a host where nothing is installed. Each lack comes with its remedy.
+version_added: 0.1.0
+author:
+  - unkey.vmcp contributors (@unkeyed)
+extends_documentation_fragment:
+  - unkey.vmcp.vmcp
+  - unkey.vmcp.vmcp.info
+options: {}
+"""
+
+EXAMPLES = r"""
+- name: What can this host do?
+  unkey.vmcp.vmcp_host_info:
+  register: info
+
+- name: What is missing, and how to get it?
+  ansible.builtin.debug:
+    msg: "{{ info.host.lacks }}"
+"""
+
+RETURN = r"""
+host:
+  description:
+    - C(kvm) tells V(hardware) KVM from one that lacks C(vmx) and C(svm), where a full Linux guest needs QEMU with TCG.
+    - C(backends) lists the installed versions of each VMM, C(lacks) what is missing as C({what, why, remedy}), C(capacity) processors, memory and disk space.
+  returned: success
+  type: dict
+  sample: {kvm: {present: true, usable: true, hardware: true}, lacks: []}
+"""
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
+from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
+
+
+def _task(call: Call) -> Outcome:
+    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.host_info import run_host_info
+
+    return run_host_info(call)
+
+
+def main() -> None:
+    run(dict(HOST), _task)
+
+
+if __name__ == "__main__":
+    main()
