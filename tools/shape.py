@@ -7,8 +7,9 @@ from __future__ import annotations
 import types
 import typing as t
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import Tree, VmConfig
 from pydantic.fields import FieldInfo
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import Tree, VmConfig
 
 LICENSE = """# Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)

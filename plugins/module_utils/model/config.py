@@ -17,7 +17,6 @@ import typing as t
 from ..thirdparty_pydantic import BaseModel, ConfigDict, Field
 from .fields import Flag, HostPath, Identifier, KernelArgs, MacAddress, Size, SocketPath, TapName, Token, Whole
 
-
 # Far above what any VMM takes, so that a slip (bytes for megabytes, a digit too many) is told as such and no number overflows on its way to a VMM.
 CPUS_MAX = 8192
 SIZE_MAX = 64 << 40
@@ -61,7 +60,8 @@ class Cpu(Tree):
     features: t.Optional[CpuFeatures] = Field(default=None, description="CPU features to switch on.")
     nested: t.Optional[Flag] = Field(default=None, description="Let the guest use hardware virtualization itself.")
     template: t.Union[Token, dict[str, t.Any], None] = Field(
-        default=None, description="CPU template: a name the VMM knows (Firecracker's V(T2), QEMU's CPU models), or Firecracker's custom template as a dictionary."
+        default=None,
+        description="CPU template: a name the VMM knows (Firecracker's V(T2), QEMU's CPU models), or Firecracker's custom template as a dictionary.",
     )
 
 
@@ -90,27 +90,35 @@ class Memory(Tree):
     shared: Flag = Field(default=False, description="Map the memory shared, as vhost-user devices need.")
     mergeable: Flag = Field(default=False, description="Let the host merge equal pages (KSM). It can leak information between guests.")
     prefault: Flag = Field(default=False, description="Touch every page at start: slower to start, no page faults later.")
-    zones: list[MemoryZone] = Field(default_factory=list, max_length=DEVICES_MAX, description="Memory in zones of their own properties. Their sum must be O(config.memory.size_bytes).")
+    zones: list[MemoryZone] = Field(
+        default_factory=list, max_length=DEVICES_MAX, description="Memory in zones of their own properties. Their sum must be O(config.memory.size_bytes)."
+    )
     balloon: t.Optional[Balloon] = Field(default=None, description="Memory balloon.")
 
 
 class Boot(Tree):
     kernel_path: t.Optional[HostPath] = Field(
         default=None,
-        description="Kernel on the host. Firecracker wants an uncompressed C(vmlinux); the others take a C(bzImage) too. If left out, the host's default, or the firmware.",
+        description="Kernel on the host. Firecracker wants an uncompressed C(vmlinux); the others take a C(bzImage) too. "
+        "If left out, the host's default, or the firmware.",
     )
     initrd_path: t.Optional[HostPath] = Field(default=None, description="Initial RAM file system on the host.")
     kernel_args: t.Optional[KernelArgs] = Field(
         default=None,
         max_length=65535,
-        description="Kernel command line, taken verbatim. Only a missing C(root=) and C(ro)/C(rw) is added when there is a root device. If left out, arguments with a serial console.",
+        description="Kernel command line, taken verbatim. Only a missing C(root=) and C(ro)/C(rw) is added when there is a root device. "
+        "If left out, arguments with a serial console.",
     )
     firmware_path: t.Optional[HostPath] = Field(default=None, description="Firmware on the host, booted instead of a kernel.")
-    igvm_path: t.Optional[HostPath] = Field(default=None, description="IGVM file on the host, booted instead of a kernel. Needs a Cloud Hypervisor built with that feature.")
+    igvm_path: t.Optional[HostPath] = Field(
+        default=None, description="IGVM file on the host, booted instead of a kernel. Needs a Cloud Hypervisor built with that feature."
+    )
 
 
 class TokenBucket(Tree):
-    size: Whole = Field(ge=0, le=TOKENS_MAX, description="Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).")
+    size: Whole = Field(
+        ge=0, le=TOKENS_MAX, description="Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms)."
+    )
     refill_ms: Whole = Field(ge=0, le=TOKENS_MAX, description="Milliseconds in which an empty bucket fills up.")
     burst: Whole = Field(default=0, ge=0, le=TOKENS_MAX, description="Extra tokens at start, used once.")
 
@@ -121,24 +129,32 @@ class RateLimit(Tree):
 
 
 class Storage(Tree):
-    path: t.Optional[HostPath] = Field(default=None, description="File or block device on the host. Required unless O(config.storage[].vhost_user_socket) is given.")
+    path: t.Optional[HostPath] = Field(
+        default=None, description="File or block device on the host. Required unless O(config.storage[].vhost_user_socket) is given."
+    )
     read_only: Flag = Field(default=False, description="The guest cannot write to it.")
     is_root_device: Flag = Field(default=False, description="The guest's root disk; attached first. At most one.")
     id: t.Optional[Identifier] = Field(default=None, description="Name of the disk in this VM. Made once from path or position if left out.")
-    format: t.Optional[t.Literal["raw", "qcow2", "vhd", "vhdx"]] = Field(default=None, description="Format of the image. V(raw) if left out; never guessed from guest-written data.")
+    format: t.Optional[t.Literal["raw", "qcow2", "vhd", "vhdx"]] = Field(
+        default=None, description="Format of the image. V(raw) if left out; never guessed from guest-written data."
+    )
     direct_io: Flag = Field(default=False, description="Bypass the host's page cache.")
     io_engine: t.Optional[t.Literal["sync", "aio", "io_uring"]] = Field(default=None, description="How the VMM does I/O; its own choice if left out.")
     serial: t.Optional[Token] = Field(default=None, max_length=20, description="Serial number shown to the guest, at most 20 characters.")
     num_queues: t.Optional[Whole] = Field(default=None, ge=1, le=CPUS_MAX, description="Virtio queues. At most the number of virtual CPUs.")
     queue_size: t.Optional[Whole] = Field(default=None, ge=4, le=32768, description="Entries of each queue, a power of two.")
     rate_limit: t.Optional[RateLimit] = Field(default=None, description="I/O limits.")
-    vhost_user_socket: t.Optional[SocketPath] = Field(default=None, description="Socket of a vhost-user block device, instead of a path. Needs O(config.memory.shared).")
+    vhost_user_socket: t.Optional[SocketPath] = Field(
+        default=None, description="Socket of a vhost-user block device, instead of a path. Needs O(config.memory.shared)."
+    )
 
 
 class Network(Tree):
     id: t.Optional[Identifier] = Field(default=None, description="Name of the interface in this VM. Made once from its position if left out.")
     tap_device: t.Optional[TapName] = Field(
-        default=None, description="An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. Required unless a vhost-user socket is given."
+        default=None,
+        description="An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. "
+        "Required unless a vhost-user socket is given.",
     )
     mac_address: t.Optional[MacAddress] = Field(default=None, description="MAC address in the guest. Chosen once and kept if left out.")
     mtu: t.Optional[Whole] = Field(default=None, ge=68, le=65535, description="MTU told to the guest.")
@@ -153,7 +169,8 @@ class Console(Tree):
     enabled: Flag = Field(default=True, description="Give the guest a first serial port.")
     output: t.Literal["file", "tty", "null", "socket"] = Field(
         default="file",
-        description="Where its output goes. V(file) is kept, bounded, and read by M(unkey.vmcp.vmcp_console); V(tty) is a pty whose path is reported; V(null) (quote it in YAML) drops it.",
+        description="Where its output goes. V(file) is kept, bounded, and read by M(unkey.vmcp.vmcp_console); V(tty) is a pty whose path is reported; "
+        "V(null) (quote it in YAML) drops it.",
     )
     path: t.Optional[HostPath] = Field(default=None, description="Path of the file or socket, if it is not to be the VM's own.")
 
@@ -184,10 +201,16 @@ class VmConfig(Tree):
     cpu: Cpu = Field(default_factory=Cpu, description="Virtual CPUs.")
     memory: Memory = Field(default_factory=Memory, description="Memory.")
     boot: Boot = Field(default_factory=Boot, description="What the VM boots.")
-    storage: list[Storage] = Field(default_factory=list, max_length=DEVICES_MAX, description="Disks. The list is complete: an entry left out is detached, its data is never deleted.")
-    network: list[Network] = Field(default_factory=list, max_length=DEVICES_MAX, description="Network interfaces. The list is complete: an entry left out is detached.")
+    storage: list[Storage] = Field(
+        default_factory=list, max_length=DEVICES_MAX, description="Disks. The list is complete: an entry left out is detached, its data is never deleted."
+    )
+    network: list[Network] = Field(
+        default_factory=list, max_length=DEVICES_MAX, description="Network interfaces. The list is complete: an entry left out is detached."
+    )
     console: Console = Field(default_factory=Console, description="The first serial port.")
     rng: t.Optional[Rng] = Field(default=None, description="Entropy device; the backend's own default if left out.")
     vsock: t.Optional[Vsock] = Field(default=None, description="Socket device between host and guest.")
     watchdog: t.Optional[Flag] = Field(default=None, description="Watchdog device, which resets a guest that hangs.")
-    backend_options: BackendOptions = Field(default_factory=BackendOptions, description="What only one backend has, in its own words. Other backends ignore it.")
+    backend_options: BackendOptions = Field(
+        default_factory=BackendOptions, description="What only one backend has, in its own words. Other backends ignore it."
+    )

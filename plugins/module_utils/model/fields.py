@@ -41,7 +41,7 @@ def _short(value: t.Any) -> str:
     return {bool: "a boolean", int: "a number of that size", dict: "a dictionary", list: "a list"}.get(type(value), "such a value")
 
 
-def _text(value: t.Any) -> str:
+def read_text(value: t.Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text (quote it in YAML)")
     if _CONTROL.search(value):
@@ -51,8 +51,8 @@ def _text(value: t.Any) -> str:
     return value
 
 
-def _host_path(value: t.Any) -> str:
-    path = _text(value)
+def read_host_path(value: t.Any) -> str:
+    path = read_text(value)
     if not path.startswith("/"):
         raise ValueError(f"{_short(path)} must be an absolute path on the host")
     if ".." in path.split("/"):
@@ -62,8 +62,8 @@ def _host_path(value: t.Any) -> str:
     return path
 
 
-def _socket_path(value: t.Any) -> str:
-    path = _host_path(value)
+def read_socket_path(value: t.Any) -> str:
+    path = read_host_path(value)
     if len(path.encode()) > UNIX_SOCKET_PATH_MAX:
         raise ValueError(f"is {len(path.encode())} bytes long; the path of a unix socket ends at {UNIX_SOCKET_PATH_MAX}")
     return path
@@ -72,27 +72,27 @@ def _socket_path(value: t.Any) -> str:
 def _identifier(value: t.Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not _IDENTIFIER.fullmatch(_text(value)):
+    if not _IDENTIFIER.fullmatch(read_text(value)):
         raise ValueError(f"{_short(value)} must be 1 to 63 letters, digits, '_', '.' or '-', starting with a letter or digit")
     return value
 
 
-def _token(value: t.Any) -> str:
+def read_token(value: t.Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not _TOKEN.fullmatch(_text(value)):
+    if not _TOKEN.fullmatch(read_text(value)):
         raise ValueError(f"{_short(value)} must be letters, digits, '_', '.', '+' or '-', starting with a letter or digit")
     return value
 
 
 def _tap(value: t.Any) -> str:
-    if not _TAP.fullmatch(_text(value)):
+    if not _TAP.fullmatch(read_text(value)):
         raise ValueError(f"{_short(value)} must be an interface name: 1 to 15 letters, digits, '_', '.' or '-', starting with a letter or digit")
     return value
 
 
 def _mac(value: t.Any) -> str:
-    mac = _text(value).lower().replace("-", ":")
+    mac = read_text(value).lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
         raise ValueError(f"{_short(value)} must be six pairs of hexadecimal digits, as in 52:54:00:12:34:56")
     if int(mac[:2], 16) & 1:
@@ -100,7 +100,7 @@ def _mac(value: t.Any) -> str:
     return mac
 
 
-def _whole(value: t.Any) -> t.Any:
+def read_whole(value: t.Any) -> t.Any:
     # bool is an int in Python, and YAML's "yes" a bool: never take it for 1.
     if isinstance(value, bool):
         raise ValueError("must be a whole number")
@@ -115,7 +115,7 @@ _TRUE = ("true", "yes", "on", "1", "y", "t")
 _FALSE = ("false", "no", "off", "0", "n", "f")
 
 
-def _flag(value: t.Any) -> t.Any:
+def read_flag(value: t.Any) -> t.Any:
     # Ansible's own words for booleans.
     if isinstance(value, bool):
         return value
@@ -128,20 +128,20 @@ def _flag(value: t.Any) -> t.Any:
 
 
 def _ip(value: t.Any) -> str:
-    return str(ipaddress.ip_address(_text(value)))
+    return str(ipaddress.ip_address(read_text(value)))
 
 
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"}]}
 
 Size = t.Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
-Whole = t.Annotated[int, BeforeValidator(_whole)]
-Flag = t.Annotated[bool, BeforeValidator(_flag)]
-HostPath = t.Annotated[str, BeforeValidator(_host_path)]
-SocketPath = t.Annotated[str, BeforeValidator(_socket_path)]
+Whole = t.Annotated[int, BeforeValidator(read_whole)]
+Flag = t.Annotated[bool, BeforeValidator(read_flag)]
+HostPath = t.Annotated[str, BeforeValidator(read_host_path)]
+SocketPath = t.Annotated[str, BeforeValidator(read_socket_path)]
 Identifier = t.Annotated[str, BeforeValidator(_identifier)]
-Token = t.Annotated[str, BeforeValidator(_token)]
+Token = t.Annotated[str, BeforeValidator(read_token)]
 TapName = t.Annotated[str, BeforeValidator(_tap)]
 MacAddress = t.Annotated[str, BeforeValidator(_mac)]
-KernelArgs = t.Annotated[str, BeforeValidator(_text)]
+KernelArgs = t.Annotated[str, BeforeValidator(read_text)]
 IpAddress = t.Annotated[str, BeforeValidator(_ip)]
 __all__ = ["RESERVED", "Field"]

@@ -7,7 +7,8 @@ Trees here are dicts of JSON values without the C(config) key: C(stored) as in C
 C(validate_given) returns it, with only the keys the user gave and explicit nulls kept.
 
 - An option left out is untouched; an explicit null resets it to the default of creation.
-- C(storage), C(network) and C(memory.zones) are complete when given: entries match by C(id), and within a matched entry an option left out is untouched. A null empties them.
+- C(storage), C(network) and C(memory.zones) are complete when given: entries match by C(id), and within a matched entry an option left out is
+  untouched. A null empties them.
 - Other lists, C(backend_options) and a CPU template are one value each and replace what was there.
 """
 
@@ -121,12 +122,12 @@ def with_ids(name: str, entries: t.Sequence[Tree]) -> list[Tree]:
     taken = {entry["id"] for entry in entries if entry.get("id")}
     result = []
     for position, entry in enumerate(entries):
-        if not entry.get("id"):
+        made = entry.get("id")
+        if not made:
             base = _stem(entry) if name == "storage" else ""
             made = _free_id(base or f"{'disk' if name == 'storage' else 'net'}{position}", taken)
             taken.add(made)
-            entry = {**entry, "id": made}
-        result.append(entry)
+        result.append({**entry, "id": made})
     return result
 
 

@@ -55,7 +55,8 @@ def _cpu(config: VmConfig) -> t.Iterator[Broken]:
         if product != most:
             yield Broken(
                 "cpu.topology",
-                f"gives {product} CPUs ({shape.threads_per_core} threads x {shape.cores_per_die} cores x {shape.dies_per_package} dies x {shape.packages} packages), but "
+                f"gives {product} CPUs ({shape.threads_per_core} threads x {shape.cores_per_die} cores x {shape.dies_per_package} dies x "
+                f"{shape.packages} packages), but "
                 f"{most_field} is {most}. Make the product equal to it.",
                 ("cpu.vcpu_count", "cpu.max_vcpu_count"),
             )
@@ -109,9 +110,15 @@ def _pages(memory: t.Union[Memory, MemoryZone], field: str) -> t.Iterator[Broken
         if page < 4096 or page & (page - 1):
             yield Broken(f"{field}.hugepage_size_bytes", f"is {page} bytes; sizes of huge pages are powers of two: 2M, 1G.")
         elif memory.hugepages and memory.size_bytes % page:
-            yield Broken(f"{field}.size_bytes", f"is {format_size(memory.size_bytes)}, no multiple of its huge pages of {format_size(page)}.", (f"{field}.hugepage_size_bytes",))
+            yield Broken(
+                f"{field}.size_bytes",
+                f"is {format_size(memory.size_bytes)}, no multiple of its huge pages of {format_size(page)}.",
+                (f"{field}.hugepage_size_bytes",),
+            )
     if memory.shared and memory.mergeable:
-        yield Broken(f"{field}.mergeable", f"cannot be combined with {field}.shared: the host merges private pages only. Switch one of them off.", (f"{field}.shared",))
+        yield Broken(
+            f"{field}.mergeable", f"cannot be combined with {field}.shared: the host merges private pages only. Switch one of them off.", (f"{field}.shared",)
+        )
 
 
 def _boot(config: VmConfig) -> t.Iterator[Broken]:
@@ -122,23 +129,39 @@ def _boot(config: VmConfig) -> t.Iterator[Broken]:
     # With no payload at all the host's default kernel may be meant: initrd and arguments are then welcome.
     if given and given[0] != "kernel_path":
         if boot.initrd_path is not None:
-            yield Broken("boot.initrd_path", f"goes with a kernel, and the VM boots from boot.{given[0]}. Leave it out, or give boot.kernel_path.", (f"boot.{given[0]}", "boot.kernel_path"))
+            yield Broken(
+                "boot.initrd_path",
+                f"goes with a kernel, and the VM boots from boot.{given[0]}. Leave it out, or give boot.kernel_path.",
+                (f"boot.{given[0]}", "boot.kernel_path"),
+            )
         if boot.kernel_args is not None:
-            yield Broken("boot.kernel_args", f"goes with a kernel, and the VM boots from boot.{given[0]}. Leave it out, or give boot.kernel_path.", (f"boot.{given[0]}", "boot.kernel_path"))
+            yield Broken(
+                "boot.kernel_args",
+                f"goes with a kernel, and the VM boots from boot.{given[0]}. Leave it out, or give boot.kernel_path.",
+                (f"boot.{given[0]}", "boot.kernel_path"),
+            )
 
 
 def _storage(config: VmConfig) -> t.Iterator[Broken]:
     disks = config.storage
     roots = [index for index, disk in enumerate(disks) if disk.is_root_device]
     for index in roots[1:]:
-        yield Broken(f"storage[{index}].is_root_device", f"is a second root device beside storage[{roots[0]}]. A VM has at most one.", (f"storage[{roots[0]}].is_root_device",))
+        yield Broken(
+            f"storage[{index}].is_root_device",
+            f"is a second root device beside storage[{roots[0]}]. A VM has at most one.",
+            (f"storage[{roots[0]}].is_root_device",),
+        )
     writers: dict[str, int] = {}
     for index, disk in enumerate(disks):
         field = f"storage[{index}]"
         if disk.path is None and disk.vhost_user_socket is None:
             yield Broken(field, "has neither path nor vhost_user_socket. Give one of them.", ())
         if disk.path is not None and disk.vhost_user_socket is not None:
-            yield Broken(f"{field}.vhost_user_socket", "cannot be combined with path: the process behind the socket has the data. Leave one of them out.", (f"{field}.path",))
+            yield Broken(
+                f"{field}.vhost_user_socket",
+                "cannot be combined with path: the process behind the socket has the data. Leave one of them out.",
+                (f"{field}.path",),
+            )
         yield from _queues(disk, field, config)
         if disk.path is None:
             continue
@@ -183,13 +206,16 @@ def _queues(device: t.Union[Storage, Network], field: str, config: VmConfig) -> 
                 yield Broken(f"{field}.{name}.{bucket_name}.{empty}", f"must not be 0. Leave {bucket_name} out for no limit.")
     if device.vhost_user_socket is not None:
         for name in names:
-            yield Broken(f"{field}.{name}", "cannot be enforced on a vhost-user device: its data does not pass through the VMM. Limit it in the process behind the socket.")
+            yield Broken(
+                f"{field}.{name}",
+                "cannot be enforced on a vhost-user device: its data does not pass through the VMM. Limit it in the process behind the socket.",
+            )
         zones = config.memory.zones
-        memory = zones or [config.memory]
+        memory: t.Sequence[t.Union[Memory, MemoryZone]] = zones or [config.memory]
         if not all(part.shared or part.hugepages for part in memory):
             yield Broken(
                 f"{field}.vhost_user_socket",
-                f"needs memory that the other process can map: set {'shared: true in every memory zone' if zones else 'memory.shared: true'}, or use huge pages.",
+                f"needs memory that the other process can map: set {'shared: true in every zone' if zones else 'memory.shared: true'}, or use huge pages.",
                 ("memory.shared", "memory.hugepages", "memory.zones"),
             )
 
@@ -199,7 +225,9 @@ def _console(config: VmConfig) -> t.Iterator[Broken]:
     if console.path is not None and not console.enabled:
         yield Broken("console.path", "is given for a console that is not enabled. Leave it out, or set console.enabled: true.", ("console.enabled",))
     elif console.path is not None and console.output not in ("file", "socket"):
-        yield Broken("console.path", f"goes with output file or socket, not with {console.output}. Leave it out, or change console.output.", ("console.output",))
+        yield Broken(
+            "console.path", f"goes with output file or socket, not with {console.output}. Leave it out, or change console.output.", ("console.output",)
+        )
 
 
 def _unique(where: str, key: str, values: t.Sequence[t.Optional[str]]) -> t.Iterator[Broken]:

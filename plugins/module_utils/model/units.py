@@ -26,7 +26,9 @@ def parse_size(value: int | str) -> int:
     if not match:
         shown = value if len(value) <= 60 else f"{value[:57]}..."
         raise ValueError(f"{shown!r} is not a size: give bytes as a whole number, or a number with a suffix: 512M, 16G, 4GiB")
-    size = float(match["number"]) * (1 << _SHIFT[match["suffix"].lower()]) if "." in match["number"] else int(match["number"]) << _SHIFT[match["suffix"].lower()]
+    size = (
+        float(match["number"]) * (1 << _SHIFT[match["suffix"].lower()]) if "." in match["number"] else int(match["number"]) << _SHIFT[match["suffix"].lower()]
+    )
     if size != int(size):
         raise ValueError(f"{value!r} is not a whole number of bytes")
     return int(size)

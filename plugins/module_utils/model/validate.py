@@ -65,7 +65,10 @@ def unwrap(tree: t.Any, path: str = ROOT) -> tuple[t.Any, list[Violation]]:
     if not isinstance(tree, collections.abc.Mapping) or "config" not in tree:
         return tree, []
     beside = [
-        Violation(_join(path, _shown(key)), "stands beside 'config' in the document; only the tree under 'config' belongs here. Give it as an option of the task, beside 'config'.")
+        Violation(
+            _join(path, _shown(key)),
+            "stands beside 'config' in the document; only the tree under 'config' belongs here. Give it as an option of the task, beside 'config'.",
+        )
         for key in tree
         if key != "config"
     ]

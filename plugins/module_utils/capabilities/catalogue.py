@@ -1,0 +1,39 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The capabilities of all backends. C(features.py) is data: it is the one part of a backend that this layer may read.
+
+Loaded one by one, because a task that uses one backend should not pay for the others."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .matrix import Capabilities
+
+TITLES = {"cloudhypervisor": "Cloud Hypervisor", "firecracker": "Firecracker", "qemu": "QEMU"}
+
+
+def _cloudhypervisor() -> Capabilities:
+    from ..backends.cloudhypervisor.features import CAPABILITIES
+
+    return CAPABILITIES
+
+
+def _firecracker() -> Capabilities:
+    from ..backends.firecracker.features import CAPABILITIES
+
+    return CAPABILITIES
+
+
+def _qemu() -> Capabilities:
+    from ..backends.qemu.features import CAPABILITIES
+
+    return CAPABILITIES
+
+
+_LOAD: dict[str, t.Callable[[], Capabilities]] = {"cloudhypervisor": _cloudhypervisor, "firecracker": _firecracker, "qemu": _qemu}
+
+
+def capabilities_of(backend: str) -> Capabilities:
+    return _LOAD[backend]()

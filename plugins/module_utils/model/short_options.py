@@ -1,0 +1,108 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The short options of a task (C(vcpus), C(memory), C(disks) …), folded into the configuration tree that they stand for."""
+
+from __future__ import annotations
+
+import collections.abc
+import re
+import typing as t
+
+from ..errors import Violation
+from .validate import unwrap, validate_given
+
+# Short option -> its place in the tree.
+SHORT_OPTIONS: dict[str, tuple[str, ...]] = {
+    "vcpus": ("cpu", "vcpu_count"),
+    "max_vcpus": ("cpu", "max_vcpu_count"),
+    "memory": ("memory", "size_bytes"),
+    "kernel": ("boot", "kernel_path"),
+    "initrd": ("boot", "initrd_path"),
+    "kernel_args": ("boot", "kernel_args"),
+    "firmware": ("boot", "firmware_path"),
+    "disks": ("storage",),
+    "networks": ("network",),
+}
+
+
+def fold_short_options(params: t.Mapping[str, t.Any], config: t.Any = None) -> tuple[t.Any, list[Violation]]:
+    """The configuration tree with the short options of C(params) in it, not yet validated, and violations for each that contradicts C(config).
+
+    Values that are equal once normalised (C("2G") and C(2147483648)) do not contradict each other. A null in C(config) asks for the default and contradicts."""
+    inner, violations = unwrap(config)
+    given = {option: place for option, place in SHORT_OPTIONS.items() if params.get(option) is not None}
+    if not given or not (inner is None or isinstance(inner, collections.abc.Mapping)):
+        return (config if config is not None else {}), []
+    tree: dict[str, t.Any] = dict(inner or {})
+    for option, place in given.items():
+        value = _entries(option, params[option])
+        branch: t.Any = tree
+        for step in place[:-1]:
+            if branch.get(step) is not None and not isinstance(branch[step], collections.abc.Mapping):
+                break
+            branch[step] = dict(branch.get(step) or {})
+            branch = branch[step]
+        else:
+            if place[-1] in branch and not _same(place, value, branch[place[-1]]):
+                field = ".".join(("config", *place))
+                violations.append(Violation(option, f"differs from {field}, which is given too. Give one of them, or both with the same value."))
+            else:
+                branch[place[-1]] = value
+    return tree, violations
+
+
+def given_names(violations: t.Sequence[Violation], params: t.Mapping[str, t.Any]) -> list[Violation]:
+    """The violations, with the name of the short option where the value came from one: C(disks[0].path) instead of C(config.storage[0].path)."""
+    inner, _beside = unwrap(params.get("config"))
+    named = []
+    for violation in violations:
+        field = violation.field
+        for option, place in SHORT_OPTIONS.items():
+            path = ".".join(("config", *place))
+            if params.get(option) is not None and not _has(inner, place) and re.match(rf"{re.escape(path)}(?![A-Za-z0-9_])", field):
+                field = option + field[len(path) :]
+        named.append(Violation(field, violation.message))
+    return named
+
+
+def _has(tree: t.Any, place: tuple[str, ...]) -> bool:
+    for step in place:
+        if not isinstance(tree, collections.abc.Mapping) or step not in tree:
+            return False
+        tree = tree[step]
+    return True
+
+
+def _entries(option: str, value: t.Any) -> t.Any:
+    """Disks and networks as the tree writes them: a path or name becomes an entry, and the first disk is the root device unless one says so."""
+    if option not in ("disks", "networks"):
+        return value
+    key = "path" if option == "disks" else "tap_device"
+    listed = [value] if isinstance(value, (str, collections.abc.Mapping)) else value
+    if not isinstance(listed, collections.abc.Sequence):
+        return value
+    entries: list[t.Any] = [
+        {key: entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, collections.abc.Mapping) else entry for entry in listed
+    ]
+    if option == "disks" and entries and isinstance(entries[0], dict) and not any(isinstance(e, dict) and e.get("is_root_device") is not None for e in entries):
+        entries[0]["is_root_device"] = True
+    return entries
+
+
+def _same(place: tuple[str, ...], short: t.Any, given: t.Any) -> bool:
+    return _normalised(place, short) == _normalised(place, given)
+
+
+def _normalised(place: tuple[str, ...], value: t.Any) -> t.Any:
+    """The value as validation makes it, defaults filled in; as it is, where it is wrong in itself."""
+    tree: t.Any = value
+    for step in reversed(place):
+        tree = {step: tree}
+    parsed, _violations, _given = validate_given(tree)
+    if parsed is None or value is None:
+        return ("as given", value)
+    result: t.Any = parsed
+    for step in place:
+        result = getattr(result, step)
+    return [entry.model_dump() for entry in result] if isinstance(result, list) else result
