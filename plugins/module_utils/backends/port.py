@@ -58,7 +58,8 @@ class LaunchSpec:
     C(jailer): run through the Firecracker jailer, whose binary this is (None: setpriv).
     C(after_start): commands run by root once C(wait_socket) exists, outside the sandbox, in C(/run/vmcp/NAME); a failure fails the start.
     C(documents): files written beside vm.json, name to text, 0600. C(document_uses): those the VMM itself opens, alias to name.
-    C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr.
+    C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr, unless
+    C(stdout_dropped): nobody reads the console, and what the guest writes there must not fill a log.
     C(stop): how to ask the guest to shut down, without Python where possible: C(argv) run like C(after_start), or empty for SIGTERM.
     C(vmm_log_in_sandbox): path the VMM opens for its own log, if it cannot use stderr (alias in C(files)).
     """
@@ -70,6 +71,7 @@ class LaunchSpec:
     document_uses: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     jailer: t.Optional[str] = None
     stdout_is_console: bool = True
+    stdout_dropped: bool = False
     after_start: tuple[tuple[str, ...], ...] = ()
     wait_socket: str = "vmm/api.sock"
     stop: tuple[str, ...] = ()

@@ -1,0 +1,121 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Firecracker backend: C(port.Driver), composed of translate, launch and client."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ...errors import FailedPrecondition, Internal, InvalidArgument, Violation
+from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..unix_http import Connection, raw_request
+from . import launch, readback, translate
+from .client import Client, NotUnderstood
+
+if t.TYPE_CHECKING:
+    from ...host.layout import VmLayout
+    from ...model.config import VmConfig
+    from ...model.definition import Definition
+
+_STATES = {"Running": "running", "Paused": "paused"}
+_ENDS_WITH_ITS_VM = (
+    "A Firecracker process ends with its VM and its API cannot end it: whoever runs the process behind {socket} stops it. "
+    "state=shutdown only asks the guest (Ctrl+Alt+Del)."
+)
+
+
+class Driver:
+    name = "firecracker"
+
+    def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
+        return launch.launch_spec(definition, config, paths, isolation, layout, metadata)
+
+    def uses(self, definition: Definition, config: VmConfig) -> tuple[tuple[FileUse, ...], tuple[TapUse, ...]]:
+        return translate.file_uses(config), translate.tap_uses(config, definition.generated.get("taps", {}))
+
+    def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
+        instance = _raw_get(socket, "/", deadline, peer_uid)
+        version, state = instance.get("vmm_version"), instance.get("state")
+        if state in _STATES:
+            return Observed(state=_STATES[state], version=version)
+        if state != "Not started":
+            raise Internal(f"What answers on {socket} is no Firecracker: its state is {state!r}.")
+        # Only an endpoint stays in this state, with or without a VM to start; only then is a second request needed to tell.
+        kernel = (_raw_get(socket, "/vm/config", deadline, peer_uid).get("boot-source") or {}).get("kernel_image_path")
+        return Observed(state="created" if kernel else "absent", version=version)
+
+    def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        _client(socket, deadline, peer_uid).pause()
+
+    def resume(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        _client(socket, deadline, peer_uid).resume()
+
+    def request_shutdown(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> bool:
+        try:
+            _client(socket, deadline, peer_uid).send_ctrl_alt_del()
+        except FailedPrecondition as exc:
+            if "SendCtrlAltDel does not support" in exc.msg:  # aarch64 has no keyboard controller
+                return False
+            raise
+        return True
+
+    def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
+        client = _client(socket, deadline, peer_uid)
+        wire = client.vm_config()
+        try:
+            config = readback.config_of(wire)
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise Internal(f"What answers 'GET /vm/config' on {socket} is no Firecracker that this version knows: {type(exc).__name__}: {exc}.") from exc
+        return {"config": config, "counters": _counters(client, wire), "console_path": None}
+
+    def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        state = self.observe(socket, deadline).state
+        if state != "absent":
+            raise FailedPrecondition(
+                f"The Firecracker behind {socket} already has a VM ({state}). Start another process for this one, or name that VM's state only."
+            )
+        client = _client(socket, deadline, None)
+        for part, body in translate.parts_in_order(translate.document(config, translate.Wiring())):
+            try:
+                client.put_part(part, body)
+            except NotUnderstood as exc:
+                if part not in config.backend_options.firecracker:
+                    raise
+                raise InvalidArgument.of([Violation(f"config.backend_options.firecracker.{part}", exc.msg)]) from exc
+
+    def boot_on(self, socket: str, deadline: float) -> None:
+        _client(socket, deadline, None).start()
+
+    def shutdown_on(self, socket: str, deadline: float) -> None:
+        raise FailedPrecondition(_ENDS_WITH_ITS_VM.format(socket=socket))
+
+    def remove_on(self, socket: str, deadline: float) -> None:
+        raise FailedPrecondition(_ENDS_WITH_ITS_VM.format(socket=socket))
+
+
+def _client(socket: str, deadline: float, peer_uid: t.Optional[int]) -> Client:
+    return Client(Connection(socket, deadline, peer_uid))
+
+
+def _raw_get(socket: str, path: str, deadline: float, peer_uid: t.Optional[int]) -> dict[str, t.Any]:
+    """The no-change path's request: standard library alone."""
+    status, body = raw_request(socket, "GET", path, None, deadline, peer_uid)
+    try:
+        value = json.loads(body)
+    except ValueError as exc:
+        raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status} and no JSON: {body[:80]!r}.") from exc
+    if status != 200 or not isinstance(value, dict):
+        raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status}: {body[:200]!r}.")
+    return value
+
+
+def _counters(client: Client, wire: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What Firecracker counts and its API tells; all else goes to its metrics file."""
+    counters: dict[str, t.Any] = {}
+    if (wire.get("balloon") or {}).get("stats_polling_interval_s") and client.instance()["state"] != "Not started":
+        counters["balloon"] = client.balloon_statistics()
+    if wire.get("memory-hotplug") and client.instance()["state"] != "Not started":
+        counters["memory_hotplug"] = client.memory_hotplug()
+    return counters

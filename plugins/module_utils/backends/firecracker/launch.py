@@ -1,0 +1,111 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a Firecracker process is started: pure, from definition and configuration to a C(LaunchSpec)."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ...errors import FailedPrecondition, InvalidArgument, Violation
+from ..port import Isolation, LaunchSpec, Paths
+from . import translate
+
+if t.TYPE_CHECKING:
+    from ...host.layout import VmLayout
+    from ...model.config import VmConfig
+    from ...model.definition import Definition
+
+CONFIG_DOCUMENT = "firecracker.json"
+METADATA_DOCUMENT = "metadata.json"
+LOG_ALIAS = "vmm.log"
+API_SOCKET = "api.sock"
+# What Firecracker stores of metadata unless it is told a larger limit.
+METADATA_BYTES_DEFAULT = 51200
+
+# Ctrl+Alt+Del at host shutdown, when no module is there to ask. No tool of a minimal system speaks to unix sockets, but a managed host has Python.
+# The directory belongs to the VM's uid, so a link is not followed; the answer is not waited for longer than an idle VMM needs.
+_ASK_TO_STOP = """\
+import os, socket, stat, sys
+path = sys.argv[1]
+if not stat.S_ISSOCK(os.lstat(path).st_mode):
+    sys.exit(path + " is not a socket")
+body = b'{"action_type":"SendCtrlAltDel"}'
+with socket.socket(socket.AF_UNIX) as vmm:
+    vmm.settimeout(2)
+    vmm.connect(path)
+    vmm.sendall(b"PUT /actions HTTP/1.1\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(body), body))
+    sys.exit(0 if vmm.recv(12)[9:12] == b"204" else "Firecracker refused")
+"""
+
+
+def wiring(definition: Definition, paths: Paths, metadata: t.Optional[t.Any]) -> translate.Wiring:
+    generated = definition.generated
+    return translate.Wiring(
+        paths=paths, macs=generated.get("macs", {}), taps=generated.get("taps", {}), cid=generated.get("cid"), metadata=metadata is not None
+    )
+
+
+def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
+    """C(paths.files) has, beside the aliases of C(translate.file_uses), those of the documents (their names) and C(vmm.log); without
+    isolation they may be left out, and the files themselves are used. FailedPrecondition when there is to be a jail and no jailer."""
+    if config.vsock is not None and config.vsock.path and (isolation.jail or isolation.uid is not None):
+        raise InvalidArgument.of(
+            [Violation("config.vsock.path", f"A VM in its sandbox makes its sockets in a directory of its own. Leave it out: it is {layout.vsock_socket}.")]
+        )
+    documents = {CONFIG_DOCUMENT: _text(translate.document(config, wiring(definition, paths, metadata)))}
+    if metadata is not None:
+        documents[METADATA_DOCUMENT] = _text(metadata)
+    log = paths.files.get(LOG_ALIAS, layout.vmm_log)
+    return LaunchSpec(
+        argv=(
+            definition.binary,
+            *_arguments(definition, isolation, {name: paths.files.get(name, layout.document(name)) for name in documents}, paths, log),
+            *_limits(documents),
+        ),
+        files=translate.file_uses(config),
+        taps=translate.tap_uses(config, definition.generated.get("taps", {})),
+        documents=documents,
+        document_uses={name: name for name in documents},
+        jailer=_jailer(definition) if isolation.jail else None,
+        stdout_is_console=translate.has_console(config),
+        stdout_dropped=not translate.has_console(config),
+        stop=("python3", "-I", "-c", _ASK_TO_STOP, f"vmm/{API_SOCKET}"),
+        vmm_log_in_sandbox=log,
+        devices=("/dev/kvm", *(("/dev/net/tun",) if config.network else ())),
+    )
+
+
+def _arguments(definition: Definition, isolation: Isolation, documents: t.Mapping[str, str], paths: Paths, log: str) -> list[str]:
+    words = ["--api-sock", f"{paths.sockets}/{API_SOCKET}"]
+    if not isolation.jail:
+        # The jailer gives it itself, and Firecracker refuses an argument that comes twice.
+        words += ["--id", definition.name]
+    # On the command line and not in the document: Firecracker's first lines would go to stdout, which is the guest's console.
+    # At level Info it writes two lines for every request, at Warning one for every port that a guest's driver probes: both would fill the log.
+    words += ["--log-path", log, "--level", "Error", "--config-file", documents[CONFIG_DOCUMENT]]
+    if METADATA_DOCUMENT in documents:
+        words += ["--metadata", documents[METADATA_DOCUMENT]]
+    if not isolation.seccomp:
+        words += ["--no-seccomp"]
+    return words
+
+
+def _limits(documents: t.Mapping[str, str]) -> list[str]:
+    size = len(documents.get(METADATA_DOCUMENT, "").encode())
+    return ["--mmds-size-limit", str(size)] if size > METADATA_BYTES_DEFAULT else []
+
+
+def _jailer(definition: Definition) -> str:
+    jailer = definition.helpers.get("jailer")
+    if not jailer:
+        raise FailedPrecondition(
+            f"There is no jailer for Firecracker {definition.backend_version}. Install the one of its release archive beside it "
+            "(the role unkey.vmcp.vmcp_host does), or run the VM without: security: {jail: false}."
+        )
+    return jailer
+
+
+def _text(value: t.Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
