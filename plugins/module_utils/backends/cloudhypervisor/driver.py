@@ -1,0 +1,111 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Cloud Hypervisor backend: C(port.Driver) composed of translate, launch and client."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ...errors import FailedPrecondition, Internal
+from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..unix_http import Connection, raw_request
+from . import client, launch, readback, translate
+from .words import parse_version
+
+if t.TYPE_CHECKING:
+    from ...host.layout import VmLayout
+    from ...model.config import VmConfig
+    from ...model.definition import Definition
+
+# Shutdown: booted once and stopped, its configuration kept. BreakPoint: a debugger holds the vCPUs.
+_STATES = {"Created": "created", "Running": "running", "Paused": "paused", "Shutdown": "created", "BreakPoint": "paused"}
+
+
+class Driver:
+    """Stateless; one instance serves any number of VMs."""
+
+    name = "cloudhypervisor"
+
+    def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
+        """Cloud Hypervisor has no metadata service: C(metadata) is the capability check's to refuse."""
+        return launch.launch_spec(definition, config, paths, isolation, layout)
+
+    def uses(self, definition: Definition, config: VmConfig) -> tuple[tuple[FileUse, ...], tuple[TapUse, ...]]:
+        return launch.file_uses(config), launch.tap_uses(config, definition.generated)
+
+    def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
+        status, content = raw_request(socket, "GET", f"{client.BASE}vm.info", None, deadline, peer_uid)
+        text = content.decode("utf-8", "replace")
+        if status == 200:
+            return Observed(state=_state_of(text, socket))
+        if client.is_no_vm(status, text):
+            return Observed(state="absent")
+        raise FailedPrecondition(f"Cloud Hypervisor would not describe its VM: {client.refusal_words(status, text)}.", details={"vmm_status": status})
+
+    def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        self._reach("paused", client.pause, socket, deadline, peer_uid)
+
+    def resume(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        self._reach("running", client.resume, socket, deadline, peer_uid)
+
+    def request_shutdown(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> bool:
+        """Presses the power button. A paused guest would not see it, so it is resumed first."""
+        self.resume(socket, deadline, peer_uid)
+        client.power_button(Connection(socket, deadline, peer_uid))
+        return True
+
+    def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
+        """Counters are empty for a VM that is not booted. Paths in C(config) are as the VMM sees them (see C(readback.unified))."""
+        connection = Connection(socket, deadline, peer_uid)
+        info = client.info(connection)
+        config = info.get("config")
+        if not isinstance(config, dict):
+            raise Internal(f"Cloud Hypervisor behind {socket} described its VM without a configuration.")
+        booted = _STATES.get(str(info.get("state"))) in ("running", "paused")
+        try:
+            tree = readback.unified(config)
+        except (KeyError, TypeError, AttributeError, ValueError) as exc:
+            raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {exc}.") from exc
+        serial = config.get("serial") or {}
+        return {
+            "config": tree,
+            "counters": client.counters(connection) if booted else {},
+            "console_path": serial.get("file") if serial.get("mode") == "Pty" else None,
+        }
+
+    def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        connection = Connection(socket, deadline)
+        version = parse_version(str(client.ping(connection).get("version", "")))
+        client.create(connection, translate.document(config, translate.Wiring(version=version)))
+
+    def boot_on(self, socket: str, deadline: float) -> None:
+        client.boot(Connection(socket, deadline))
+
+    def shutdown_on(self, socket: str, deadline: float) -> None:
+        """Idempotent; the VM is defined and not booted afterwards."""
+        if self.observe(socket, deadline).state in ("running", "paused"):
+            client.shutdown(Connection(socket, deadline))
+
+    def remove_on(self, socket: str, deadline: float) -> None:
+        """Idempotent, and true of a booted VM too."""
+        client.delete(Connection(socket, deadline))
+
+    def _reach(self, state: str, call: t.Callable[[Connection], None], socket: str, deadline: float, peer_uid: t.Optional[int]) -> None:
+        """Their transitions are refused in the state that they lead to. Asked before, and again after a refusal: somebody may have been faster."""
+        if self.observe(socket, deadline, peer_uid).state == state:
+            return
+        try:
+            call(Connection(socket, deadline, peer_uid))
+        except FailedPrecondition:
+            if self.observe(socket, deadline, peer_uid).state != state:
+                raise
+
+
+def _state_of(text: str, socket: str) -> str:
+    try:
+        state = json.loads(text)["state"]
+        return _STATES[state]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {text[:80]!r}.") from exc

@@ -1,0 +1,110 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a Cloud Hypervisor process is started and given its VM. Pure, standard library only.
+
+The process starts empty; C(ch-remote), which needs no Python, hands it C(ch.json) and boots it. The file is the one truth: the command line's
+own form of a configuration would have to quote commas.
+"""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ...errors import FailedPrecondition
+from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
+from .translate import Wiring, document, named_nics, ordered_disks
+from .words import BOOT_ALIASES, RNG_SOURCE, parse_version, wire_id
+
+if t.TYPE_CHECKING:
+    from ...host.layout import VmLayout
+    from ...model.config import VmConfig
+    from ...model.definition import Definition
+
+DOCUMENT = "ch.json"
+SOCKET = "api.sock"
+# Readable by everybody on every Linux: nothing to hand over to a VM's uid.
+_WORLD_READABLE = (RNG_SOURCE, "/dev/random")
+
+
+def file_uses(config: VmConfig) -> tuple[FileUse, ...]:
+    """Kernel and its like, disks (the root disk first), and sockets of vhost-user devices, to which one connects by writing."""
+    uses = [FileUse(path, alias) for field, alias in BOOT_ALIASES.items() if (path := getattr(config.boot, field)) is not None]
+    ours = config.model_dump(mode="json")
+    for wire, disk in ordered_disks(ours["storage"]):
+        socket = disk["vhost_user_socket"]
+        uses.append(FileUse(socket, wire, writable=True) if socket else FileUse(disk["path"], wire, writable=not disk["read_only"]))
+    uses.extend(FileUse(nic["vhost_user_socket"], wire, writable=True) for _id, wire, nic in named_nics(ours["network"]) if nic["vhost_user_socket"])
+    return tuple(uses)
+
+
+def tap_uses(config: VmConfig, generated: t.Mapping[str, t.Any]) -> tuple[TapUse, ...]:
+    """A NIC for which a tap was chosen (C(generated["taps"])) names the bridge of that tap; any other names a tap."""
+    chosen = generated.get("taps", {})
+    uses = []
+    for name, _wire, nic in named_nics(config.model_dump(mode="json")["network"]):
+        if nic["vhost_user_socket"] is None:
+            uses.append(
+                TapUse(
+                    name=chosen.get(name, nic["tap_device"]),
+                    ours=name in chosen,
+                    bridge=nic["tap_device"] if name in chosen else None,
+                    mtu=nic["mtu"],
+                    queue_pairs=nic["num_queues"] or 1,
+                )
+            )
+    return tuple(uses)
+
+
+def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout) -> LaunchSpec:
+    """The whole start. FailedPrecondition when the definition names no C(ch-remote)."""
+    remote = definition.helpers.get("ch-remote")
+    if not remote:
+        raise FailedPrecondition(
+            f"VM {definition.name!r} has no ch-remote beside {definition.binary}, without which Cloud Hypervisor cannot be given its VM. "
+            "Install ch-remote of the same version in the same directory, or apply the role unkey.vmcp.vmcp_host."
+        )
+    socket = f"{paths.sockets}/{SOCKET}"
+    taps = tap_uses(config, definition.generated)
+    body = document(config, wiring_of(definition, paths, isolation))
+    return LaunchSpec(
+        argv=(definition.binary, "--api-socket", f"path={socket}", "--seccomp", "true" if isolation.seccomp else "false"),
+        files=file_uses(config),
+        taps=taps,
+        documents={DOCUMENT: json.dumps(body, indent=2, ensure_ascii=False) + "\n"},
+        stdout_is_console=True,
+        after_start=(
+            (remote, "--api-socket", socket, "create", layout.document(DOCUMENT)),
+            (remote, "--api-socket", socket, "boot"),
+        ),
+        wait_socket=socket,
+        stop=(remote, "--api-socket", socket, "power-button"),
+        devices=_devices(config, taps),
+    )
+
+
+def wiring_of(definition: Definition, paths: Paths, isolation: Isolation) -> Wiring:
+    generated = definition.generated
+    return Wiring(
+        version=parse_version(definition.backend_version),
+        paths=paths,
+        macs=generated.get("macs", {}),
+        taps=generated.get("taps", {}),
+        cid=generated.get("cid"),
+        landlock=isolation.jail,
+        sets_tap_mtu=isolation.uid is None,
+        serial_is_stdout=True,
+    )
+
+
+def _devices(config: VmConfig, taps: t.Sequence[TapUse]) -> tuple[str, ...]:
+    devices = ["/dev/kvm"]
+    if taps:
+        devices.append("/dev/net/tun")
+    if config.rng is not None and config.rng.source.startswith("/dev/") and config.rng.source not in _WORLD_READABLE:
+        devices.append(config.rng.source)
+    return tuple(devices)
+
+
+__all__ = ["DOCUMENT", "SOCKET", "file_uses", "launch_spec", "tap_uses", "wire_id", "wiring_of"]
