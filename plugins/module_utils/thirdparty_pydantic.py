@@ -24,7 +24,7 @@ except ImportError:
     def _inert(*args: t.Any, **kwargs: t.Any) -> t.Any:
         return None
 
-    Field = _inert  # type: ignore[assignment]
+    Field = _inert
     AfterValidator = BeforeValidator = WithJsonSchema = _inert  # type: ignore[assignment, misc]
     ConfigDict = dict  # type: ignore[assignment, misc]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.units import format_size, parse_size
 
 
