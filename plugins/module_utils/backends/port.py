@@ -61,6 +61,7 @@ class LaunchSpec:
     C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr, unless
     C(stdout_dropped): nobody reads the console, and what the guest writes there must not fill a log.
     C(stop): how to ask the guest to shut down, without Python where possible: C(argv) run like C(after_start), or empty for SIGTERM.
+    C(exit_zero_is_reboot): a guest that reboots ends the process with code 0; else it reboots within the process, and 0 is its power-off.
     C(vmm_log_in_sandbox): path the VMM opens for its own log, if it cannot use stderr (alias in C(files)).
     """
 
@@ -75,6 +76,7 @@ class LaunchSpec:
     after_start: tuple[tuple[str, ...], ...] = ()
     wait_socket: str = "vmm/api.sock"
     stop: tuple[str, ...] = ()
+    exit_zero_is_reboot: bool = False
     vmm_log_in_sandbox: t.Optional[str] = None
     # Extra device nodes of the host that the VM's uid must open: /dev/kvm, /dev/net/tun, /dev/vhost-vsock
     devices: tuple[str, ...] = ()

@@ -85,6 +85,11 @@ class VmLayout:
         return f"{self.run}/stopping"
 
     @property
+    def restarting(self) -> str:
+        """There from the moment a task begins to restart the VM until it runs again: if the task is killed in between, the next one goes on."""
+        return f"{self.run}/restarting"
+
+    @property
     def satisfied(self) -> str:
         """Cache for the no-change path: digest of options and definition that were last found in agreement."""
         return f"{self.run}/satisfied.json"

@@ -15,7 +15,7 @@ import typing as t
 
 from ..backends.registry import driver
 from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
-from ..host import allocations, events, host_json, processes
+from ..host import allocations, events, files, host_json, processes
 from ..host.layout import VmLayout
 from ..host.port import Supervisor
 from ..host.store import Store
@@ -100,6 +100,7 @@ class Applier:
         if failed:
             raise self._start_error(definition, failed)
         self._until_booted(definition, began + START_S)
+        files.remove(self.vm.restarting)
 
     def _start_error(self, definition: Definition, failed: str) -> VmcpError:
         end = end_of(definition, self.vm)
@@ -139,12 +140,18 @@ class Applier:
 
     def _shutdown(self, step: Step, following: t.Sequence[Step]) -> None:
         definition = self._running_as()
-        processes.mark_stopping(self.vm, _why(following))
+        self._mark(following)
         deadline = time.monotonic() + float(step.args["grace_s"])
         supervisor = self._supervisor(definition)
         if self._asked(definition) and supervisor.wait_ended(self.vm, deadline):
             return
         supervisor.kill(self.vm, time.monotonic() + KILL_S)
+
+    def _mark(self, following: t.Sequence[Step]) -> None:
+        restarts = any(s.action == "start" for s in following)
+        if restarts:
+            files.write_atomic(self.vm.restarting, "", sync=False)
+        processes.mark_stopping(self.vm, "restart" if restarts else "request")
 
     def _asked(self, definition: Definition) -> bool:
         """Whether the guest was asked to shut down. A paused guest hears nothing: it is resumed first."""
@@ -159,7 +166,7 @@ class Applier:
             return False
 
     def _kill(self, step: Step, following: t.Sequence[Step]) -> None:
-        processes.mark_stopping(self.vm, _why(following))
+        self._mark(following)
         self._supervisor(self._running_as()).kill(self.vm, time.monotonic() + KILL_S)
 
     # --- the end ----------------------------------------------------------------------------------------
@@ -193,8 +200,6 @@ class Applier:
         return supervisors(self.store.layout)
 
 
-def _why(following: t.Sequence[Step]) -> str:
-    return "restart" if any(s.action == "start" for s in following) else "request"
 
 
 

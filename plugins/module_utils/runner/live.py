@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 import typing as t
@@ -63,10 +64,7 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
 
 def _was_restarting(vm: VmLayout) -> bool:
     """A restart of ours that was cut off after the process had ended: its mark is still there."""
-    try:
-        return files.read_text(vm.stopping, max_bytes=64).strip() == "restart"
-    except FileNotFoundError:
-        return False
+    return os.path.lexists(vm.restarting)
 
 
 def ask_state(definition: Definition, vm: VmLayout, timeout_s: float = OBSERVE_S) -> str:

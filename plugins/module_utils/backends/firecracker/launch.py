@@ -71,6 +71,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         jailer=_jailer(definition) if isolation.jail else None,
         stdout_is_console=translate.has_console(config),
         stdout_dropped=not translate.has_console(config),
+        exit_zero_is_reboot=True,
         stop=("python3", "-I", "-c", _ASK_TO_STOP, f"vmm/{API_SOCKET}"),
         vmm_log_in_sandbox=log,
         devices=("/dev/kvm", *(("/dev/net/tun",) if config.network else ())),
