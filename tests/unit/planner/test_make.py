@@ -1,0 +1,175 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans for whole requests: merging, disruption, pending, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+import pytest
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Installed
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, InvalidArgument, NotFound
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Process
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.task import VmRequest, validate_request
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.desired import desire
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.make import plan_removal, plan_vm
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.plan import Plan
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import HostView, Situation
+
+HOST = HostView(
+    installed=(
+        Installed("qemu", "7.2.22", "/usr/bin/qemu-system-x86_64"),
+        Installed("firecracker", "1.16.1", "/opt/fc", {"jailer": "/opt/jailer"}, static=True),
+        Installed("cloudhypervisor", "53.0", "/opt/ch", {"ch-remote": "/opt/ch-remote"}),
+    ),
+    hardware_kvm=True,
+    kvm_usable=True,
+    root=True,
+)
+KERNEL = {"boot": {"kernel_path": "/boot/vmlinux"}}
+
+
+def request(**options: t.Any) -> VmRequest:
+    found, violations = validate_request({"name": "web", **options})
+    assert found is not None, violations
+    return found
+
+
+def plan(situation: Situation, host: HostView = HOST, **options: t.Any) -> Plan:
+    asked = request(**options)
+    return plan_vm(asked, situation, desire(asked, situation, host, None, "2026-01-01T00:00:00Z"), [])
+
+
+def defined(**options: t.Any) -> Situation:
+    made = plan(Situation("web"), **{"backend": "qemu", "config": KERNEL, **options})
+    return Situation("web", made.definition)
+
+
+def running(**options: t.Any) -> Situation:
+    found = defined(**options)
+    return dataclasses.replace(found, booted=found.definition, process=Process(1, "b", 0.0), vmm_state="running", ever_booted=True)
+
+
+def test_a_new_vm_is_defined_with_all_defaults_written_in() -> None:
+    made = plan(Situation("web"), state="running", backend="qemu", config=KERNEL)
+    assert made.actions == ["define", "start"]
+    assert made.definition is not None
+    assert made.definition.config["memory"]["size_bytes"] == 512 << 20
+    assert made.definition.config["cpu"]["vcpu_count"] == 1
+    assert made.definition.binary == "/usr/bin/qemu-system-x86_64"
+    assert (made.state_before, made.state_after) == ("absent", "running")
+
+
+def test_the_same_again_changes_nothing() -> None:
+    again = plan(running(), state="running", backend="qemu", config=KERNEL)
+    assert (again.changed, again.actions, again.changes) == (False, [], ())
+    assert again.diff()["before"] == again.diff()["after"] == {}
+
+
+def test_a_change_on_a_stopped_vm_is_an_update() -> None:
+    made = plan(defined(), memory="1G")
+    assert made.actions == ["update"]
+    assert made.diff()["before"] == {"config.memory.size_bytes": 512 << 20}
+    assert made.diff()["after"] == {"config.memory.size_bytes": 1 << 30}
+
+
+def test_a_change_on_a_running_vm_names_the_fields_and_the_option_that_allows_it() -> None:
+    with pytest.raises(FailedPrecondition, match=r"config\.memory\.size_bytes needs a restart.*allow_disruption: restart.*apply: next_boot") as failure:
+        plan(running(), memory="1G")
+    assert [v.field for v in failure.value.violations] == ["config.memory.size_bytes"]
+
+
+def test_allowed_it_restarts() -> None:
+    made = plan(running(), memory="1G", allow_disruption="restart")
+    assert made.actions == ["update", "shutdown", "start"]
+    assert (made.disruption, made.state_after, made.pending) == ("restart", "running", ())
+
+
+def test_next_boot_writes_the_definition_and_reports_what_waits() -> None:
+    made = plan(running(), memory="1G", apply="next_boot")
+    assert made.actions == ["update"]
+    assert (made.disruption, made.pending) == ("none", ("config.memory.size_bytes",))
+
+
+def test_what_waits_is_converged_by_the_next_configuring_task_but_not_by_a_power_request() -> None:
+    before = running()
+    waiting = dataclasses.replace(before, definition=plan(before, memory="1G", apply="next_boot").definition)
+    power = plan(waiting, state="running")
+    assert (power.actions, power.pending) == ([], ("config.memory.size_bytes",))
+    with pytest.raises(FailedPrecondition, match="needs a restart"):
+        plan(waiting, memory="1G")
+    assert plan(waiting, memory="1G", allow_disruption="restart").actions == ["shutdown", "start"]
+
+
+def test_restarted_implies_the_permission_and_is_always_a_change() -> None:
+    assert plan(running(), state="restarted").actions == ["shutdown", "start"]
+    assert plan(running(), state="restarted", memory="1G").actions == ["update", "shutdown", "start"]
+
+
+def test_another_backend_on_a_running_vm_is_made_anew() -> None:
+    with pytest.raises(FailedPrecondition, match=r"backend.* needs making it anew.*allow_disruption: recreate"):
+        plan(running(), backend="cloudhypervisor", allow_disruption="restart")
+    made = plan(running(), backend="cloudhypervisor", allow_disruption="recreate")
+    assert made.actions == ["update", "shutdown", "start"]
+    assert made.disruption == "recreate"
+
+
+def test_labels_and_policy_touch_nothing_that_runs() -> None:
+    made = plan(running(), labels={"a": "b"}, restart_policy={"on_crash": "restart"})
+    assert (made.actions, made.disruption, made.pending) == (["update"], "none", ())
+
+
+def test_shutting_down_needs_no_permission_for_a_change() -> None:
+    made = plan(running(), state="shutdown", memory="1G")
+    assert made.actions == ["update", "shutdown"]
+    assert made.disruption == "none"
+
+
+def test_a_power_request_leaves_the_definition_alone() -> None:
+    assert plan(running(), state="paused").changes == ()
+
+
+def test_nothing_to_make_it_from_names_the_nearest() -> None:
+    with pytest.raises(NotFound, match="Did you mean web1"):
+        plan(Situation("web", nearest=("web1",)), state="running")
+    with pytest.raises(NotFound, match="no VM web to restart"):
+        plan(Situation("web"), state="restarted", config=KERNEL)
+
+
+def test_violations_stop_a_plan_all_at_once() -> None:
+    with pytest.raises(InvalidArgument) as failure:
+        plan(Situation("web"), backend="firecracker", config={**KERNEL, "cpu": {"vcpu_count": 33}, "console": {"output": "tty"}})
+    assert {v.field for v in failure.value.violations} == {"config.cpu.vcpu_count", "config.console.output"}
+
+
+def test_what_is_not_installed_is_a_lack_and_no_violation() -> None:
+    made = plan(Situation("web"), HostView(root=True), backend="qemu", config=KERNEL)
+    assert [lack.field for lack in made.would_need] == ["backend"]
+    assert made.actions == ["define"]
+
+
+def test_a_pinned_version_stays_until_it_is_moved() -> None:
+    newer = dataclasses.replace(HOST, installed=(Installed("qemu", "9.2.0", "/opt/qemu9"), dataclasses.replace(HOST.installed[0], current=False)))
+    assert plan(defined(), newer, memory="1G").definition.backend_version == "7.2.22"  # type: ignore[union-attr]
+    assert plan(defined(), newer, backend_version="current").definition.backend_version == "9.2.0"  # type: ignore[union-attr]
+    assert plan(running(), newer, state="restarted").definition.backend_version == "9.2.0"  # type: ignore[union-attr]
+
+
+def test_the_host_default_kernel_is_recorded() -> None:
+    host = dataclasses.replace(HOST, defaults={"boot": {"qemu": {"kernel": "/k", "initrd": "/i"}}})
+    made = plan(Situation("web"), host, backend="qemu", memory="256M")
+    assert made.definition is not None
+    assert made.definition.config["boot"]["kernel_path"] == "/k"
+    assert made.definition.config["boot"]["initrd_path"] == "/i"
+
+
+def test_a_protected_vm_is_not_removed() -> None:
+    with pytest.raises(FailedPrecondition, match="protected"):
+        plan_removal(request(state="absent"), defined(protected=True))
+
+
+def test_removal_of_a_running_vm_forces_by_default_and_asks_when_given_a_grace() -> None:
+    assert plan_removal(request(state="absent"), running()).actions == ["kill", "remove"]
+    assert plan_removal(request(state="absent", shutdown_timeout=5), running()).actions == ["shutdown", "remove"]
+    assert plan_removal(request(state="absent"), Situation("web")).actions == []
