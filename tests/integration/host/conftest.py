@@ -15,11 +15,12 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes  # noqa: E402
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout  # noqa: E402
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store  # noqa: E402
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor  # noqa: E402
-from vms import STUB, Maker  # noqa: E402
+from vms import STUB, Maker
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ import socket
 import time
 
 import pytest
+from vms import Maker, soon, until
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import LaunchSpec
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Exit
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
-from vms import Maker, soon, until
 
 
 def ended(maker: Maker, name: str) -> Exit:
@@ -63,21 +64,21 @@ def test_many_start_in_one_request(maker: Maker, plain: PlainSupervisor) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "reason", "code", "name"),
+    ("words", "how"),
     [
-        (("exit", "0"), "guest", 0, None),
-        (("exit", "3"), "crash", 3, None),
-        (("exit", "148"), "crash", 148, None),
-        (("exit", "153"), "crash", 153, None),
-        (("kill", "KILL"), "crash", None, "SIGKILL"),
-        (("kill", "SYS"), "crash", None, "SIGSYS"),
+        (("exit", "0"), ("guest", 0, None)),
+        (("exit", "3"), ("crash", 3, None)),
+        (("exit", "148"), ("crash", 148, None)),
+        (("exit", "153"), ("crash", 153, None)),
+        (("kill", "KILL"), ("crash", None, "SIGKILL")),
+        (("kill", "SYS"), ("crash", None, "SIGSYS")),
     ],
 )
-def test_each_end_is_recorded(maker: Maker, plain: PlainSupervisor, words: tuple[str, ...], reason: str, code: int | None, name: str | None) -> None:
+def test_each_end_is_recorded(maker: Maker, plain: PlainSupervisor, words: tuple[str, ...], how: tuple[str, int | None, str | None]) -> None:
     vm = maker.define("web", maker.stub_spec(*words))
     assert plain.start([vm], soon()) == {}
     last = ended(maker, "web")
-    assert (last.reason, last.code, last.signal) == (reason, code, name)
+    assert (last.reason, last.code, last.signal) == how
     assert events.last_exit(events.read(vm)).at.endswith("Z")
 
 
@@ -169,7 +170,7 @@ def test_a_guest_that_prints_for_ever_stays_bounded(maker: Maker, plain: PlainSu
     process = processes.current(vm)
     os.kill(process.pid, signal.SIGSTOP)
     until(lambda: os.stat(vm.console_log).st_blocks * 512 <= 1 << 20, "the bound holds")
-    assert pathlib.Path(vm.console_log).open("rb").read(1) == b"\0"
+    assert pathlib.Path(vm.console_log).read_bytes()[:1] == b"\0"
     os.kill(process.pid, signal.SIGCONT)
     plain.kill(vm, soon())
 
