@@ -44,8 +44,13 @@ def host_boot_id() -> str:
 
 def recorded(vm: VmLayout) -> Recorded | None:
     """What the pid file says, true or not; None when there is none or it is torn."""
+    return parse_record(vm.pid)
+
+
+def parse_record(path: str) -> Recorded | None:
+    """A file of the pid file's form."""
     try:
-        words = read_text(vm.pid, max_bytes=4096).split()
+        words = read_text(path, max_bytes=4096).split()
     except FileNotFoundError:
         return None
     try:

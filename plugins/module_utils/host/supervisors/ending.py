@@ -1,0 +1,104 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a VM's process is ended and its failures are told: the same for both supervisors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import typing as t
+
+from ...errors import DeadlineExceeded
+from .. import events, processes
+from ..files import last_lines, os_errors, read_text
+
+if t.TYPE_CHECKING:
+    from ..layout import VmLayout
+
+POLL_S = 0.003
+# Killing takes the kernel no time, except for a process that waits for a dead disk; clearing up takes some processes of the shell.
+KILL_TIMEOUT_S = 15.0
+CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+
+def kill(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> None:
+    """SIGKILL, marked as asked for. C(abandoned): see C(wait_ended). DeadlineExceeded when the process is not gone in time."""
+    processes.mark_stopping(vm, "request")
+    processes.send(vm, signal.SIGKILL)
+    if not wait_ended(vm, max(deadline, time.monotonic() + KILL_TIMEOUT_S), abandoned):
+        raise DeadlineExceeded(
+            f"VM {vm.name!r} was killed, but its process or its clearing up did not end in time. "
+            f"See {vm.vmm_log}; a process that waits for an unreachable disk ends when the disk is back."
+        )
+
+
+def terminate(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> None:
+    """SIGTERM, marked as asked for; at the deadline SIGKILL."""
+    processes.mark_stopping(vm, "request")
+    processes.send(vm, signal.SIGTERM)
+    if not wait_ended(vm, deadline, abandoned):
+        kill(vm, deadline, abandoned)
+
+
+def wait_ended(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> bool:
+    """Until the recorded process is gone and its record cleared away, which is the last thing that C(ended) does. A restart by policy
+    in the meantime counts. When nobody is left to do that (C(abandoned) says so), it is done here."""
+    record = processes.recorded(vm)
+    if record is None:
+        return True
+    if not processes.wait_gone(record, deadline):
+        return False
+    while (now := processes.recorded(vm)) is not None and now.boot_id == record.boot_id:
+        if abandoned(vm):
+            clear_up_after(vm)
+            continue
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def clear_up_after(vm: VmLayout) -> None:
+    """Records and clears up what a killed supervisor, or a host that went down, left behind. Does nothing while the VMM runs."""
+    if not os.path.lexists(vm.launch):
+        with os_errors(f"remove {vm.pid}"):
+            if os.path.lexists(vm.pid):
+                os.unlink(vm.pid)
+        return
+    run_verb(vm, "ended", "abandoned")
+    run_verb(vm, "clear")
+
+
+def run_verb(vm: VmLayout, *verb: str, timeout_s: float = 30.0) -> str:
+    """Runs a verb of the launch file to its end; its output. DeadlineExceeded when it does not come to one."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", vm.launch, *verb],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=CLEAN_ENVIRONMENT,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise DeadlineExceeded(f"{vm.launch} {' '.join(verb)} did not end within {timeout_s:.0f} s. See {vm.vmm_log}.") from exc
+    return done.stdout.decode("utf-8", "replace")
+
+
+def start_failure(vm: VmLayout, otherwise: str) -> str:
+    """Why a start failed, in one paragraph: the step, how the process ended, the last lines of its logs."""
+    try:
+        problem = read_text(vm.run + "/problem").strip()
+    except FileNotFoundError:
+        problem = otherwise
+    ending = events.last_exit(events.read(vm))
+    how = ""
+    if ending is not None and ending.reason != "lost":
+        how = f" It ended by {ending.signal}." if ending.signal else f" It ended with code {ending.code}."
+    lines = last_lines(vm.vmm_log, 6) + last_lines(vm.console_log, 6)
+    said = " Its last lines: " + " | ".join(lines) if lines else ""
+    return f"{problem}{how}{said}"

@@ -1,0 +1,72 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hand-made VMs for the tests of launch files and supervisors: stub VMMs in shell, and the real ones as their backends start them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+import typing as t
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import launchfile
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.files import write_atomic
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+
+# A VMM in a few lines: says who it is, makes its "socket" (no more than a name: wait_socket is off unless a test wants it), then does as told.
+STUB = """#!/bin/sh
+echo "stub speaking: $*"
+echo "stub log" >&2
+case $1 in
+    stay) exec sleep 300 ;;
+    exit) exit "$2" ;;
+    kill) kill -"$2" $$ ;;
+    up-then) sleep 0.3; shift; "$@"; exit $? ;;
+    print) while :; do echo "a line of console output that goes on and on, 0123456789 0123456789 0123456789"; done ;;
+    read) shift; for f; do cat "$f" || exit 9; done; exec sleep 300 ;;
+    *) exit 64 ;;
+esac
+"""
+
+NOT_ISOLATED = Isolation(uid=None, jail=False, seccomp=True)
+
+
+@dataclasses.dataclass
+class Maker:
+    """Defines VMs below one directory."""
+
+    layout: Layout
+    stub: pathlib.Path
+
+    def define(self, name: str, spec: LaunchSpec, isolation: Isolation = NOT_ISOLATED, **options: t.Any) -> VmLayout:
+        """What the runner does before a start: definition, documents, launch file."""
+        vm = self.layout.vm(name)
+        generated = {} if isolation.uid is None else {"uid": isolation.uid}
+        Store(self.layout).save(Definition(name=name, backend="firecracker", backend_version="0", binary=spec.argv[0], config={}, generated=generated))
+        for document, text in spec.documents.items():
+            write_atomic(vm.document(document), text)
+        settings = {"restart_policy": {}, "exit_zero_is_reboot": False, "shutdown_timeout_s": 2, "start_timeout_s": 20, **options}
+        write_atomic(vm.launch, launchfile.render(vm, spec, isolation, **settings))
+        return vm
+
+    def stub_spec(self, *words: str, **fields: t.Any) -> LaunchSpec:
+        return LaunchSpec(argv=(str(self.stub), *words), wait_socket="", **fields)
+
+
+def until(condition: t.Callable[[], t.Any], what: str, timeout_s: float = 10.0) -> t.Any:
+    """The condition's first true value; fails the test with C(what) otherwise."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not within {timeout_s} s: {what}")
+
+
+def soon(seconds: float = 20.0) -> float:
+    """A deadline."""
+    return time.monotonic() + seconds
