@@ -74,16 +74,19 @@ class Driver:
         state = self.observe(socket, deadline).state
         if state != "absent":
             raise FailedPrecondition(
-                f"The Firecracker behind {socket} already has a VM ({state}). Start another process for this one, or name that VM's state only."
+                f"The Firecracker behind {socket} already has a VM ({state}), and its API cannot take it away. Start another process for this configuration."
             )
+        wire = translate.document(config, translate.Wiring())
         client = _client(socket, deadline, None)
-        for part, body in translate.parts_in_order(translate.document(config, translate.Wiring())):
-            try:
-                client.put_part(part, body)
-            except NotUnderstood as exc:
-                if part not in config.backend_options.firecracker:
-                    raise
-                raise InvalidArgument.of([Violation(f"config.backend_options.firecracker.{part}", exc.msg)]) from exc
+        current = client.vm_config()
+        strangers = translate.strangers(current, wire)
+        if strangers:
+            raise FailedPrecondition(
+                f"The Firecracker behind {socket} already has {', '.join(strangers)}, and its API cannot take them away. Start another process for this configuration."
+            )
+        for part, body in translate.parts_in_order(wire):
+            if not translate.holds(current, part, body):
+                _put(client, part, body, from_user=part in config.backend_options.firecracker)
 
     def boot_on(self, socket: str, deadline: float) -> None:
         _client(socket, deadline, None).start()
@@ -97,6 +100,15 @@ class Driver:
 
 def _client(socket: str, deadline: float, peer_uid: t.Optional[int]) -> Client:
     return Client(Connection(socket, deadline, peer_uid))
+
+
+def _put(client: Client, part: str, body: dict[str, t.Any], from_user: bool) -> None:
+    try:
+        client.put_part(part, body)
+    except NotUnderstood as exc:
+        if not from_user:
+            raise
+        raise InvalidArgument.of([Violation(f"config.backend_options.firecracker.{part}", exc.msg)]) from exc
 
 
 def _raw_get(socket: str, path: str, deadline: float, peer_uid: t.Optional[int]) -> dict[str, t.Any]:

@@ -30,13 +30,13 @@ DEFAULT_KERNEL_ARGS = "console=ttyS0 reboot=k panic=1 i8042.noaux i8042.nomux i8
 IO_ENGINES = {"sync": "Sync", "io_uring": "Async"}
 # What identifies an entry of the document's lists.
 LIST_KEYS = {"drives": "drive_id", "network-interfaces": "iface_id", "pmem": "id"}
-# In the order in which an empty VMM takes them: the balloon is checked against the memory, MMDS against the interfaces.
+# In the order in which an empty VMM takes them: the balloon is checked against the memory, MMDS against the interfaces. The kernel is last: a VMM
+# that has one has the whole VM, so that a definition that broke off is not taken for one.
 PARTS = (
     "logger",
     "metrics",
     "machine-config",
     "cpu-config",
-    "boot-source",
     "drives",
     "network-interfaces",
     "vsock",
@@ -45,6 +45,7 @@ PARTS = (
     "entropy",
     "pmem",
     "memory-hotplug",
+    "boot-source",
 )
 
 
@@ -285,6 +286,18 @@ def _merged(ours: t.Any, theirs: t.Any, list_key: t.Optional[str] = None) -> t.A
             by_id[entry.get(list_key)] = _merged(by_id.get(entry.get(list_key)), entry)
         return list(by_id.values())
     return theirs
+
+
+def holds(current: Tree, part: str, body: Tree) -> bool:
+    """Whether C(current) (C(GET /vm/config)) has that part already: a vsock's socket, for one, cannot be bound a second time."""
+    key = LIST_KEYS.get(part)
+    entries = [entry for entry in current.get(part) or [] if entry[key] == body.get(key)] if key else [current.get(part) or {}]
+    return any(all(name in entry and entry[name] == value for name, value in body.items()) for entry in entries) and body != {}
+
+
+def strangers(current: Tree, wire: Tree) -> list[str]:
+    """Ids of drives, interfaces and pmem devices of C(current) that are not in C(wire): the API cannot take them away again before the start."""
+    return [entry[key] for part, key in LIST_KEYS.items() for entry in current.get(part) or [] if entry[key] not in {e.get(key) for e in wire.get(part) or []}]
 
 
 def parts_in_order(wire: Tree) -> list[tuple[str, Tree]]:
