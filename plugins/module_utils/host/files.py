@@ -50,7 +50,7 @@ def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = 
     # The name is ours alone while we hold the VM's or the host's lock; O_EXCL refuses what somebody else planted.
     temporary = os.path.join(parent, f".{base}.{os.getpid()}.tmp")
     with os_errors(f"write {path}"):
-        _unlink(temporary)
+        remove(temporary)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
@@ -64,7 +64,7 @@ def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = 
                 os.close(fd)
             os.rename(temporary, path)
         except OSError:
-            _unlink(temporary)
+            remove(temporary)
             raise
         if sync:
             sync_dir(parent)
@@ -87,7 +87,8 @@ def _write_all(fd: int, body: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _unlink(path: str) -> None:
+def remove(path: str) -> None:
+    """Removes a file; one that is not there is fine."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 

@@ -119,6 +119,8 @@ tap() { # name, bridge or '', mtu or '', further words for ip tuntap
     [ ! -e "/sys/class/net/$1" ] || ip link delete dev "$1"
     tap_name=$1 tap_bridge=$2 tap_mtu=$3
     shift 3
+    # Recorded, not taken from the launch file: by the time they are removed that may speak of other taps.
+    printf '%s\n' "$tap_name" >> "$run/taps"
     ip tuntap add dev "$tap_name" mode tap ${uid:+user "$uid"} "$@"
     [ -z "$tap_mtu" ] || ip link set dev "$tap_name" mtu "$tap_mtu"
     [ -z "$tap_bridge" ] || { step="put the tap $tap_name on the bridge $tap_bridge"; ip link set dev "$tap_name" master "$tap_bridge"; }
@@ -351,14 +353,20 @@ restarts_left() {
 # Safe at any time when no VMM runs. 'files' and 'jail' are mount points of a namespace that is gone, empty here: rmdir, so that nothing
 # that might still be mounted there could ever be deleted.
 clear_up() {
-    vmm_remove_taps
+    remove_taps
     take_back
     rm -rf --one-file-system -- "$run/vmm"
     rmdir -- "$run/files" "$run/jail" 2>/dev/null || :
     rm -f -- "$run/booted.json" "$run/satisfied.json" "$run/stopping" "$run/up" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new"
 }
 
-remove_tap() { [ ! -e "/sys/class/net/$1" ] || ip link delete dev "$1" || echo "could not remove the tap $1"; }
+remove_taps() {
+    [ -f "$run/taps" ] || return 0
+    while read -r tap_name; do
+        [ ! -e "/sys/class/net/$tap_name" ] || ip link delete dev "$tap_name" || echo "could not remove the tap $tap_name"
+    done < "$run/taps"
+    rm -f -- "$run/taps"
+}
 
 # Undoes what allow() did, where the path still names the file that it was done to.
 take_back() {

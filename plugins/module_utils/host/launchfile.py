@@ -54,15 +54,15 @@ def render(
     isolation: Isolation,
     *,
     restart_policy: t.Mapping[str, t.Any],
-    exit_zero_is_reboot: bool,
     shutdown_timeout_s: int,
     console_max_bytes: int = CONSOLE_MAX_BYTES,
+    console_path: str | None = None,
     start_timeout_s: int = START_TIMEOUT_S,
 ) -> str:
     """The text of C(VmLayout.launch).
 
-    C(restart_policy): C(on_reboot) (restart), C(on_crash) (no), C(max_per_hour) (10). C(exit_zero_is_reboot): Firecracker ends with code 0
-    when its guest reboots; the others reboot in the process and end with 0 at power-off. InvalidArgument for a word that no shell or file of ours
+    C(restart_policy): C(on_reboot) (restart), C(on_crash) (no), C(max_per_hour) (10). C(console_path): the user's file for
+    the console, appended to and never rotated; None for the VM's own. InvalidArgument for a word that no shell or file of ours
     can hold (NUL, line break)."""
     _refuse_newlines(spec)
     jailer = spec.jailer if isolation.uid is not None and spec.jailer else None
@@ -80,7 +80,7 @@ def render(
         "on_reboot": str(restart_policy.get("on_reboot") or "restart"),
         "on_crash": str(restart_policy.get("on_crash") or "no"),
         "max_per_hour": str(_first_set(restart_policy.get("max_per_hour"), MAX_RESTARTS_PER_HOUR)),
-        "exit_zero_is_reboot": "yes" if exit_zero_is_reboot else "no",
+        "exit_zero_is_reboot": "yes" if spec.exit_zero_is_reboot else "no",
         "console_max_bytes": str(console_max_bytes),
         "events_max_bytes": str(MAX_BYTES),
         "events_keep_lines": str(KEEP_LINES),
@@ -95,13 +95,12 @@ def render(
         *(f"{key}={shlex.quote(value)}" for key, value in variables.items()),
         "",
         _function("vmm_taps", [_tap_line(tap) for tap in spec.taps if tap.ours]),
-        _function("vmm_remove_taps", [f"remove_tap {shlex.quote(tap.name)}" for tap in spec.taps if tap.ours]),
         _function("vmm_files", _file_lines(layout, spec)),
         _function("vmm_devices", [f"device {shlex.quote(path)}" for path in spec.devices]),
         _function("after_start", [f"after {shlex.join(command)}" for command in spec.after_start]),
         _function("can_ask_to_stop", [] if spec.stop else ["false"]),
         _function("ask_to_stop", [f"timeout -k 1 5 {shlex.join(spec.stop)}"] if spec.stop else []),
-        _function("exec_vmm", _exec_lines(layout, spec, isolation, jailer)),
+        _function("exec_vmm", _exec_lines(layout, spec, isolation, jailer, console_path or layout.console_log)),
     ]
     return "\n".join(parts) + BODY
 
@@ -145,8 +144,8 @@ def _below(directory: str, path: str) -> str | None:
     return normal[len(directory) + 1 :] if normal.startswith(directory + "/") else None
 
 
-def _exec_lines(layout: VmLayout, spec: LaunchSpec, isolation: Isolation, jailer: str | None) -> list[str]:
-    output = f">> {shlex.quote(layout.console_log)}" if spec.stdout_is_console else ""
+def _exec_lines(layout: VmLayout, spec: LaunchSpec, isolation: Isolation, jailer: str | None, console_log: str) -> list[str]:
+    output = "> /dev/null" if spec.stdout_dropped else f">> {shlex.quote(console_log)}" if spec.stdout_is_console else ""
     clean = f"env -i PATH={_PATH}"
     if isolation.uid is None:
         return [f"exec {clean} {shlex.join(spec.argv)} {output}".rstrip()]
@@ -165,7 +164,7 @@ def _refuse_newlines(spec: LaunchSpec) -> None:
     """Quoted they would be harmless to the shell, but the records of granted access and the logs are read line by line."""
     words = [
         *spec.argv,
-        *(word for command in (*spec.after_start, spec.stop) for word in command),
+        *(word for command in spec.after_start for word in command),
         *(word for use in spec.files for word in (use.alias, use.path)),
         *(word for tap in spec.taps for word in (tap.name, tap.bridge or "")),
         *spec.devices,

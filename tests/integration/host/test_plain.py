@@ -136,7 +136,7 @@ def test_a_crash_is_restarted_up_to_the_bound(maker: Maker, plain: PlainSupervis
 @pytest.mark.parametrize(("on_reboot", "starts"), [("restart", 2), ("stop", 1)])
 def test_a_guest_reboot_that_ends_the_vmm_is_carried_out_by_policy(maker: Maker, plain: PlainSupervisor, on_reboot: str, starts: int) -> None:
     policy = {"on_reboot": on_reboot, "max_per_hour": 1}
-    vm = maker.define("web", maker.stub_spec("up-then", "true"), restart_policy=policy, exit_zero_is_reboot=True)
+    vm = maker.define("web", maker.stub_spec("up-then", "true", exit_zero_is_reboot=True), restart_policy=policy)
     assert plain.start([vm], soon()) == {}
     until(lambda: not os.path.exists(f"{vm.run}/supervisor"), "the supervisor is through")
     assert [e["event"] for e in events.read(vm)].count("start") == starts

@@ -48,7 +48,7 @@ class Maker:
         Store(self.layout).save(Definition(name=name, backend="firecracker", backend_version="0", binary=spec.argv[0], config={}, generated=generated))
         for document, text in spec.documents.items():
             write_atomic(vm.document(document), text)
-        settings = {"restart_policy": {}, "exit_zero_is_reboot": False, "shutdown_timeout_s": 2, "start_timeout_s": 20, **options}
+        settings = {"restart_policy": {}, "shutdown_timeout_s": 2, "start_timeout_s": 20, **options}
         write_atomic(vm.launch, launchfile.render(vm, spec, isolation, **settings))
         return vm
 
