@@ -92,7 +92,7 @@ options:
     default: now
   shutdown_timeout:
     description:
-      - Seconds the guest gets to shut down before its VMM is ended by force. V(0) ends it at once.
+      - Seconds the guest gets to shut down in this task before its VMM is ended by force. V(0) ends it at once.
       - The default is 30 seconds, and V(0) with O(state=absent).
     type: int
   wait_for:

@@ -48,6 +48,7 @@ class Paths:
 
     files: t.Mapping[str, str]  # alias -> path as the VMM sees it
     sockets: str  # directory of sockets as the VMM sees it: 'vmm'
+    documents: str = ""  # what stands before the name of a document or of the VMM's own log, where these are shown to the VMM; "": as they are
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,24 +28,12 @@ MAX_RESTARTS_PER_HOUR = 10
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class _Seen(dict[str, str]):
-    """Alias to path. Documents are known only once the launch has been worked out, so an alias that is no file's is one of theirs."""
-
-    def __init__(self, known: t.Mapping[str, str], prefix: str) -> None:
-        super().__init__(known)
-        self._prefix = prefix
-
-    def __missing__(self, alias: str) -> str:
-        return self._prefix + alias
-
-
-def sandbox_paths(layout: VmLayout, files: t.Sequence[FileUse], isolation: Isolation, *, jailed: bool) -> Paths:
-    """What the VMM sees: C(/files/ALIAS) in a jail, C(files/ALIAS) (relative to its working directory) with a uid of its own, else the real paths.
-    Aliases of documents and of the VMM's log may be asked for too; without isolation they are the names beside vm.json."""
+def sandbox_paths(files: t.Sequence[FileUse], isolation: Isolation, *, jailed: bool) -> Paths:
+    """What the VMM sees: C(/files/ALIAS) in a jail, C(files/ALIAS) (relative to its working directory) with a uid of its own, else the real paths."""
     if isolation.uid is None:
-        return Paths(files=_Seen({use.alias: use.path for use in files}, f"{layout.dir}/"), sockets="vmm")
+        return Paths(files={use.alias: use.path for use in files}, sockets="vmm")
     prefix = "/files/" if jailed else "files/"
-    return Paths(files=_Seen({use.alias: prefix + use.alias for use in files}, prefix), sockets="vmm")
+    return Paths(files={use.alias: prefix + use.alias for use in files}, sockets="vmm", documents=prefix)
 
 
 def render(

@@ -41,7 +41,6 @@ class Definition:
     protected: bool = False
     restart_policy: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     security: dict[str, t.Any] = dataclasses.field(default_factory=dict)
-    shutdown_timeout: int = 30
     supervisor: str = "plain"
     generated: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     metadata_digest: t.Optional[str] = None

@@ -27,7 +27,7 @@ class VmRequest:
     C(config): the configuration as given, short options folded in, sizes in bytes, explicit nulls kept (C(merge_config) reads it); None when the task
     brings no configuration at all, C({}) for an empty one. C(parsed): the same as a C(VmConfig) with defaults.
     C(settings): what the definition keeps beside the configuration: C(workload), C(labels), C(autostart), C(protected), C(restart_policy),
-    C(security), C(shutdown_timeout), C(supervisor); dicts inside have only the keys given, except C(labels), which is complete.
+    C(security), C(supervisor); dicts inside have only the keys given, except C(labels), which is complete.
     C(options): the other options of the task, as given (C(state), C(backend), C(endpoint), C(wait_timeout) …); C(option()) knows their defaults.
     C(wait_for): one dict per condition: C({"running": True}), C({"console": REGEX}), C({"tcp": PORT, "host": ADDRESS}), C({"file": PATH}), C({"vsock": PORT}).
     C(metadata): any JSON mapping; None when not given.

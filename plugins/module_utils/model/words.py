@@ -21,6 +21,9 @@ APPLY = ("now", "next_boot")
 SUPERVISORS = ("auto", "systemd", "plain")
 KEEP = ("disks", "snapshots")
 
+# What a guest gets to shut down before force, when nobody says otherwise: by a task, or when the host goes down.
+SHUTDOWN_GRACE_S = 30
+
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 NAME_RULE = "1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit"
 

@@ -25,7 +25,6 @@ BESIDE_THE_TREE: dict[str, str] = {
     "protected": "none",
     "restart_policy": "none",
     "security": "restart",
-    "shutdown_timeout": "none",
     "metadata_digest": "restart",
 }
 IN_THE_TREE = "restart"

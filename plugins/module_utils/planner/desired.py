@@ -68,7 +68,6 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         protected=settings.get("protected", stored.protected if stored else False),
         restart_policy={**(stored.restart_policy if stored else _restart_policy(request, backend)), **settings.get("restart_policy", {})},
         security=security,
-        shutdown_timeout=_shutdown_timeout(request, stored),
         supervisor=_supervisor(request, stored, host),
         generated=_generated(stored, backend, installed, host, config),
         metadata_digest=metadata_digest if metadata_digest is not None else (stored.metadata_digest if stored else None),
@@ -180,10 +179,6 @@ def _restart_policy(request: VmRequest, backend: str) -> dict[str, t.Any]:
     """A guest's reboot means the same everywhere: it boots again. A serverless VM that reboots has done its work, where the VMM can end then."""
     ends = request.settings.get("workload") == "serverless" and backend != "cloudhypervisor"
     return {"on_reboot": "stop" if ends else "restart", "on_crash": "no", "max_per_hour": 5}
-
-
-def _shutdown_timeout(request: VmRequest, stored: t.Optional[Definition]) -> int:
-    return int(request.settings.get("shutdown_timeout", stored.shutdown_timeout if stored else 30))
 
 
 def _supervisor(request: VmRequest, stored: t.Optional[Definition], host: HostView) -> str:

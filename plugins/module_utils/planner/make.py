@@ -9,7 +9,7 @@ import typing as t
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.task import VmRequest
-from ..model.words import at_most
+from ..model.words import SHUTDOWN_GRACE_S, at_most
 from .changes import changes_between, worst
 from .desired import Desired
 from .plan import Change, Plan, Step
@@ -26,7 +26,7 @@ def plan_removal(request: VmRequest, situation: Situation) -> Plan:
     definition = situation.definition
     if definition is not None and definition.protected:
         raise FailedPrecondition(f"VM {name} is protected and is not removed. Set protected: false first, in a task of its own.")
-    grace_s = int(request.settings.get("shutdown_timeout", 0))
+    grace_s = _grace_s(request, 0)
     steps = (*stop_steps(situation, grace_s), Step("remove", {"keep": list(request.option("keep"))}))
     return Plan(name, situation.state, "absent", steps, disruption="none")
 
@@ -49,7 +49,7 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         steps.append(Step("define"))
     elif changes:
         steps.append(Step("update"))
-    power, state_after = power_steps(state, situation, restart=disruption != "none", grace_s=definition.shutdown_timeout)
+    power, state_after = power_steps(state, situation, restart=disruption != "none", grace_s=_grace_s(request, SHUTDOWN_GRACE_S))
     starts = any(s.action == "start" for s in power)
     stops = any(s.action in ("shutdown", "kill") for s in power)
     return Plan(
@@ -66,6 +66,11 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         notices=desired.notices,
         backend_reason=definition.backend_reason,
     )
+
+
+def _grace_s(request: VmRequest, default: int) -> int:
+    given = request.option("shutdown_timeout")
+    return default if given is None else int(given)
 
 
 def configures(request: VmRequest) -> bool:

@@ -40,7 +40,6 @@ def describe(situation: Situation, vm: VmLayout, *, pending: t.Sequence[str] = (
         "restart_policy": definition.restart_policy,
         "security": definition.security,
         "supervisor": definition.supervisor,
-        "shutdown_timeout": definition.shutdown_timeout,
         "config": definition.config,
         "metadata_digest": definition.metadata_digest,
         "created_at": definition.created_at,

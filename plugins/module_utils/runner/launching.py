@@ -12,6 +12,7 @@ from ..host.host_json import HostDefaults
 from ..host.store import Store
 from ..model.definition import Definition
 from ..model.validate import read_config
+from ..model.words import SHUTDOWN_GRACE_S
 
 
 def isolation_of(definition: Definition) -> Isolation:
@@ -27,14 +28,14 @@ def write_launch_files(store: Store, definition: Definition, host: HostDefaults)
     config = read_config(definition.config)
     isolation = isolation_of(definition)
     used, _taps = backend.uses(definition, config)
-    paths = launchfile.sandbox_paths(vm, used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))
+    paths = launchfile.sandbox_paths(used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))
     spec = backend.launch(definition, config, paths, isolation, vm, store.secrets(definition.name).get("metadata"))
     text = launchfile.render(
         vm,
         spec,
         isolation,
         restart_policy=definition.restart_policy,
-        shutdown_timeout_s=definition.shutdown_timeout,
+        shutdown_timeout_s=SHUTDOWN_GRACE_S,
         console_max_bytes=host.console_max_bytes,
         console_path=config.console.path if config.console.output == "file" else None,
     )

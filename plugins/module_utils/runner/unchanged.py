@@ -27,16 +27,14 @@ _SATISFIED_BY = {"running": ("running",), "paused": ("paused",), "present": ("ru
 
 
 def fingerprint(options: t.Mapping[str, t.Any], environ: t.Mapping[str, str], vm: VmLayout) -> t.Optional[str]:
-    """Digest of what was asked and of what is stored; None when nothing is stored or the request can never be without effect.
-
-    C(shutdown_timeout) is a property of the VM too, so that the digest covers it although it steers a run."""
+    """Digest of what was asked and of what is stored; None when nothing is stored or the request can never be without effect."""
     if options.get("endpoint") or options.get("state") not in _SATISFIED_BY:
         return None
     try:
         stored = files.read_bytes(vm.definition)
     except FileNotFoundError:
         return None
-    asked = {k: v for k, v in options.items() if k not in _OF_THE_RUN or k == "shutdown_timeout"}
+    asked = {k: v for k, v in options.items() if k not in _OF_THE_RUN}
     text = json.dumps([COLLECTION_VERSION, asked, {k: environ[k] for k in _ENVIRONMENT if k in environ}], sort_keys=True, default=str)
     return hashlib.sha256(text.encode() + b"\0" + stored).hexdigest()
 

@@ -26,7 +26,7 @@ ISOLATED = Isolation(uid=UID, jail=True, seccomp=True)
 
 def spec_reading(maker: Maker, vm: VmLayout, uses: list[FileUse], **fields: object) -> LaunchSpec:
     """A stub that prints each of its files to the console, by the path the sandbox gives it."""
-    paths = sandbox_paths(vm, uses, ISOLATED, jailed=False)
+    paths = sandbox_paths(uses, ISOLATED, jailed=False)
     return maker.stub_spec("read", *(paths.files[use.alias] for use in uses), files=tuple(uses), **fields)
 
 
@@ -148,8 +148,8 @@ def test_what_cannot_be_given_is_named(maker: Maker, plain: PlainSupervisor, tmp
 
 def test_documents_are_the_vms_to_read(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.layout.vm("web")
-    paths = sandbox_paths(vm, [], ISOLATED, jailed=False)
-    spec = maker.stub_spec("read", paths.files["doc.json"], documents={"fc.json": "{}\n"}, document_uses={"doc.json": "fc.json"})
+    paths = sandbox_paths([], ISOLATED, jailed=False)
+    spec = maker.stub_spec("read", f"{paths.documents}doc.json", documents={"fc.json": "{}\n"}, document_uses={"doc.json": "fc.json"})
     maker.define("web", spec, ISOLATED)
     assert plain.start([vm], soon()) == {}
     until(lambda: "{}" in console(vm), "the document was read")

@@ -48,8 +48,7 @@ def wiring(definition: Definition, paths: Paths, metadata: t.Optional[t.Any]) ->
 
 
 def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
-    """C(paths.files) has, beside the aliases of C(translate.file_uses), those of the documents (their names) and C(vmm.log); without
-    isolation they may be left out, and the files themselves are used. FailedPrecondition when there is to be a jail and no jailer."""
+    """FailedPrecondition when there is to be a jail and no jailer."""
     if config.vsock is not None and config.vsock.path and (isolation.jail or isolation.uid is not None):
         raise InvalidArgument.of(
             [Violation("config.vsock.path", f"A VM in its sandbox makes its sockets in a directory of its own. Leave it out: it is {layout.vsock_socket}.")]
@@ -57,11 +56,11 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
     documents = {CONFIG_DOCUMENT: _text(translate.document(config, wiring(definition, paths, metadata)))}
     if metadata is not None:
         documents[METADATA_DOCUMENT] = _text(metadata)
-    log = paths.files.get(LOG_ALIAS, layout.vmm_log)
+    log = f"{paths.documents}{LOG_ALIAS}" if paths.documents else layout.vmm_log
     return LaunchSpec(
         argv=(
             definition.binary,
-            *_arguments(definition, isolation, {name: paths.files.get(name, layout.document(name)) for name in documents}, paths, log),
+            *_arguments(definition, isolation, {name: f"{paths.documents}{name}" if paths.documents else layout.document(name) for name in documents}, paths, log),
             *_limits(documents),
         ),
         files=translate.file_uses(config),
