@@ -62,7 +62,7 @@ def raw_request(socket_path: str, method: str, path: str, body: bytes | None, de
     headers = [("Host", "localhost"), ("Accept", "application/json")]
     if body is not None:
         headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    with _foreign_errors(socket_path):
+    with foreign_errors(socket_path):
         return Connection(socket_path, deadline, peer_uid)._exchange(method, path, headers, body or b"")
 
 
@@ -81,7 +81,7 @@ class Connection:
         """C(payload) is sent as JSON; None is no body at all."""
         httpx = thirdparty.httpx()
         content = None if payload is None else json.dumps(payload, ensure_ascii=False).encode()
-        with _foreign_errors(self.socket_path, (httpx.HTTPError, httpx.InvalidURL)):
+        with foreign_errors(self.socket_path, (httpx.HTTPError, httpx.InvalidURL)):
             # Built here and not by the client, which would add its own Accept-Encoding and Connection.
             headers = {"Accept": "application/json", **({} if content is None else {"Content-Type": "application/json"})}
             request = httpx.Request(method, f"http://localhost{path}", headers=headers, content=content)
@@ -105,7 +105,7 @@ class Connection:
     def _exchange(self, method: str, target: str, headers: t.Iterable[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
         """One request and its reply, on the standard library alone."""
         lines = [f"{method} {target} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]
-        with _open_socket(self.socket_path, self.deadline, self.peer_uid) as connected:
+        with connect(self.socket_path, self.deadline, self.peer_uid) as connected:
             connected.settimeout(_seconds_left(self.deadline))
             # A server that is full answers before it has read us, and closes: what it says is in the receive buffer all the same.
             with contextlib.suppress(BrokenPipeError):
@@ -121,13 +121,13 @@ class Connection:
         return status, content
 
 
-def _open_socket(socket_path: str, deadline: float, peer_uid: int | None) -> socket.socket:
-    """A connected stream socket, checked as the module's docstring says."""
+def connect(socket_path: str, deadline: float, peer_uid: int | None = None) -> socket.socket:
+    """A connected stream socket, checked as the module's docstring says. OSError as it comes: see C(foreign_errors)."""
     directory, name = os.path.split(socket_path)
     directory_fd = _open_directory(directory or ".", socket_path)
     try:
         _require_socket(directory_fd, name, socket_path)
-        connected = _connect(f"/proc/self/fd/{directory_fd}/{name}", deadline)
+        connected = _connect_to(f"/proc/self/fd/{directory_fd}/{name}", deadline)
     finally:
         os.close(directory_fd)
     try:
@@ -139,7 +139,7 @@ def _open_socket(socket_path: str, deadline: float, peer_uid: int | None) -> soc
 
 
 @contextlib.contextmanager
-def _foreign_errors(socket_path: str, of_library: tuple[type[Exception], ...] = ()) -> t.Iterator[None]:
+def foreign_errors(socket_path: str, of_library: tuple[type[Exception], ...] = ()) -> t.Iterator[None]:
     """The one place where errors of the system and of httpx become ours."""
     try:
         yield
@@ -176,7 +176,7 @@ def _require_socket(directory_fd: int, name: str, socket_path: str) -> None:
         raise FailedPrecondition(f"{socket_path} is not a socket. Find out who put it there, and remove it.")
 
 
-def _connect(address: str, deadline: float) -> socket.socket:
+def _connect_to(address: str, deadline: float) -> socket.socket:
     while True:
         connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -1,0 +1,253 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QMP, QEMU's JSON protocol on a unix socket: C(Connection) through the library qemu.qmp, C(query_status) on the standard library alone.
+
+A QMP server talks to one client at a time. Another one is not refused: its connection waits in the queue, without a greeting, until the
+first one leaves. So waiting for the greeting under the deadline is all the retrying there is to do.
+Sockets are opened by C(unix_http), with its checks against what a VM's user might have planted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import socket
+import struct
+import time
+import typing as t
+
+from ... import thirdparty
+from ...errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
+from ..unix_http import connect, foreign_errors
+
+# The longest line is the description of a few hundred block devices; more is no QEMU that we may believe.
+LINE_BYTES_MAX = 4 << 20
+_PEERCRED = struct.Struct("3i")  # pid, uid, gid
+
+
+def _no_answer(socket_path: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"QEMU behind {socket_path} did not answer in time. It may hang (its log says more), or another program holds the connection: QMP serves one at a time."
+    )
+
+
+def _nonsense(socket_path: str, what: object) -> Internal:
+    return Internal(f"What answers on {socket_path} does not speak QMP: {str(what)[:120]}.")
+
+
+def _refused(command: str, words: str, error_class: str) -> FailedPrecondition:
+    return FailedPrecondition(f"QEMU refused {command}: {words.rstrip('.')}.", details={"vmm_command": command, "vmm_error_class": error_class})
+
+
+# --- the standard library alone -----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """C(run_state): QEMU's word (C(words.RUN_STATES)); C(pid): the process behind the socket, None where it is in another pid namespace."""
+
+    run_state: str
+    version: str
+    pid: t.Optional[int]
+
+
+def query_status(socket_path: str, deadline: float, peer_uid: t.Optional[int] = None) -> Status:
+    """Greeting, negotiation, one question. C(deadline) is a C(time.monotonic()) value; errors as C(port.Driver) has them."""
+    with foreign_errors(socket_path), connect(socket_path, deadline, peer_uid) as connected:
+        lines = _Lines(connected, socket_path, deadline)
+        version = _version(lines.next(), socket_path)
+        connected.sendall(b'{"execute":"qmp_capabilities","id":1}\r\n{"execute":"query-status","id":2}\r\n')
+        lines.reply("qmp_capabilities", 1)
+        answer = lines.reply("query-status", 2)
+        pid = _PEERCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))[0]
+    run_state = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(run_state, str):
+        raise _nonsense(socket_path, answer)
+    return Status(run_state, version, pid or None)
+
+
+def _version(greeting: t.Any, socket_path: str) -> str:
+    try:
+        number = greeting["QMP"]["version"]["qemu"]
+        return f"{int(number['major'])}.{int(number['minor'])}.{int(number['micro'])}"
+    except (TypeError, KeyError, ValueError) as exc:
+        raise _nonsense(socket_path, greeting) from exc
+
+
+class _Lines:
+    """The JSON lines of a QMP server, bounded in length and in time as a whole: a server that drips bytes gets no more time than one that hangs."""
+
+    def __init__(self, connected: socket.socket, socket_path: str, deadline: float) -> None:
+        self._socket = connected
+        self._path = socket_path
+        self._deadline = deadline
+        self._buffer = b""
+
+    def next(self) -> t.Any:
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > LINE_BYTES_MAX:
+                raise _nonsense(self._path, f"a line of more than {LINE_BYTES_MAX} bytes")
+            self._more()
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        try:
+            return json.loads(line)
+        except ValueError as exc:
+            raise _nonsense(self._path, line) from exc
+
+    def reply(self, command: str, call_id: int) -> t.Any:
+        """The answer to one command. Events may come before it."""
+        while True:
+            message = self.next()
+            if not isinstance(message, dict):
+                raise _nonsense(self._path, message)
+            if message.get("id") != call_id:
+                continue
+            if "return" in message:
+                return message["return"]
+            error = message.get("error")
+            if not isinstance(error, dict):
+                raise _nonsense(self._path, message)
+            raise _refused(command, str(error.get("desc")), str(error.get("class")))
+
+    def _more(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise _no_answer(self._path)
+        self._socket.settimeout(left)
+        try:
+            received = self._socket.recv(65536)
+        except TimeoutError as exc:
+            raise _no_answer(self._path) from exc
+        if not received:
+            raise Unavailable(f"QEMU behind {self._path} closed the connection before it had answered.")
+        self._buffer += received
+
+
+# --- the library --------------------------------------------------------------------------------------------
+
+
+class Connection:
+    """QMP as plain calls under one deadline: C(with Connection(…) as qmp: qmp.execute("stop")). Errors as C(port.Driver) has them.
+
+    The library is asyncio; the loop is ours alone, so that several threads can each have a connection."""
+
+    def __init__(self, socket_path: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        self.socket_path = socket_path
+        self._deadline = deadline
+        self._peer_uid = peer_uid
+        self._library = thirdparty.qemu_qmp()
+        # Without a handler the library's complaints, which come back as exceptions anyway, would go to the module's stderr.
+        logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+
+    def __enter__(self) -> Connection:
+        with foreign_errors(self.socket_path):
+            connected = connect(self.socket_path, self._deadline, self._peer_uid)
+        connected.setblocking(False)
+        self._loop = asyncio.new_event_loop()
+        self._client = self._library.QMPClient("vmcp")
+        try:
+            self._run("qmp_capabilities", self._client.connect(connected))
+        except BaseException:
+            connected.close()
+            self._loop.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            # What had to be said was said by the calls themselves; a server that went away since then is not our caller's matter.
+            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, self._library.QMPError):
+                self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), 1))
+        finally:
+            self._loop.close()
+
+    def execute(self, command: str, arguments: t.Optional[t.Mapping[str, t.Any]] = None) -> t.Any:
+        """One command and its answer."""
+        return self._run(command, self._client.execute(command, dict(arguments) if arguments else None))
+
+    def _run(self, command: str, call: t.Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
+        with self._foreign_errors(command):
+            left = max(self._deadline - time.monotonic(), 0)
+            return self._loop.run_until_complete(asyncio.wait_for(call, left))
+
+    @contextlib.contextmanager
+    def _foreign_errors(self, command: str) -> t.Iterator[None]:
+        """The one place where the library's errors become ours."""
+        library = self._library
+        try:
+            yield
+        except asyncio.TimeoutError as exc:
+            raise _no_answer(self.socket_path) from exc
+        except library.ExecuteError as exc:
+            raise _refused(command, exc.error.desc, exc.error_class) from exc
+        except library.ConnectError as exc:
+            raise self._broken(exc.exc) from exc
+        except library.ExecInterruptedError as exc:
+            raise self._broken(self._reason_of_end()) from exc
+        except (library.QMPError, EOFError, OSError) as exc:
+            raise self._broken(exc) from exc
+
+    def _reason_of_end(self) -> Exception:
+        """Why the library ended the session: it keeps that for whoever disconnects."""
+        try:
+            self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), 1))
+        except (OSError, EOFError, self._library.QMPError) as exc:
+            return exc
+        return EOFError()
+
+    def _broken(self, exc: Exception) -> Exception:
+        if isinstance(exc, EOFError):
+            return Unavailable(f"QEMU behind {self.socket_path} closed the connection before it had answered.")
+        if isinstance(exc, OSError):
+            return Unavailable(f"The connection to QEMU behind {self.socket_path} broke: {os.strerror(exc.errno) if exc.errno else exc}.")
+        return _nonsense(self.socket_path, exc)
+
+
+# --- one function per call ------------------------------------------------------------------------------------
+
+
+def stop(qmp: Connection) -> None:
+    """Pauses the vCPUs; idempotent."""
+    qmp.execute("stop")
+
+
+def cont(qmp: Connection) -> None:
+    """Lets the vCPUs run; idempotent."""
+    qmp.execute("cont")
+
+
+def system_powerdown(qmp: Connection) -> None:
+    """Presses the power button."""
+    qmp.execute("system_powerdown")
+
+
+def system_reset(qmp: Connection) -> None:
+    qmp.execute("system_reset")
+
+
+def run_state(qmp: Connection) -> str:
+    return str(qmp.execute("query-status")["status"])
+
+
+def qom_get(qmp: Connection, path: str, name: str) -> t.Any:
+    """A property of an object; None when this QEMU or this object has no such property."""
+    try:
+        return qmp.execute("qom-get", {"path": path, "property": name})
+    except FailedPrecondition:
+        return None
+
+
+def peripherals(qmp: Connection) -> dict[str, str]:
+    """Devices that were given an id, id to type (C(virtio-blk-pci))."""
+    children = qmp.execute("qom-list", {"path": "/machine/peripheral"})
+    return {child["name"]: child["type"][len("child<") : -1] for child in children if child["type"].startswith("child<")}
+
+
+def human(qmp: Connection, line: str) -> str:
+    """A command of the monitor for humans, for the few things that QMP does not tell."""
+    return str(qmp.execute("human-monitor-command", {"command-line": line}))
