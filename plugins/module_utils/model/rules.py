@@ -10,6 +10,7 @@ wrong in itself is not reported: the user has been told the cause.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
 from ..errors import Violation
@@ -28,15 +29,29 @@ class Broken:
     reads: tuple[str, ...] = ()
 
 
-def broken_rules(config: VmConfig, bad: frozenset[str], path: str = ROOT) -> list[Violation]:
-    """All broken rules. C(bad): fields that are wrong in themselves, as C(config.storage[0].path)."""
+def broken_rules(config: VmConfig, bad: frozenset[str], path: str = ROOT, *, known: t.Optional[t.Mapping[str, t.Any]] = None) -> list[Violation]:
+    """All broken rules. C(bad): fields that are wrong in themselves, as C(config.storage[0].path). C(known): the part of the tree that may be relied on,
+    when the rest of C(config) is only assumed; None for all of it."""
     found = []
     for rule in RULES:
         for broken in rule(config):
             looked_at = [f"{ROOT}.{field}" for field in (broken.field, *broken.reads)]
+            if known is not None and not all(_is_known(known, field) for field in (broken.field, *broken.reads)):
+                continue
             if not any(_overlap(field, wrong) for field in looked_at for wrong in bad):
                 found.append(Violation(f"{path}.{broken.field}" if path else broken.field, broken.message))
     return found
+
+
+def _is_known(known: t.Any, field: str) -> bool:
+    for step in re.findall(r"[^.\[\]]+", field):
+        if isinstance(known, dict) and step in known:
+            known = known[step]
+        elif isinstance(known, list) and step.isdigit() and int(step) < len(known):
+            known = known[int(step)]
+        else:
+            return False
+    return True
 
 
 def _overlap(field: str, wrong: str) -> bool:
@@ -155,7 +170,7 @@ def _storage(config: VmConfig) -> t.Iterator[Broken]:
     for index, disk in enumerate(disks):
         field = f"storage[{index}]"
         if disk.path is None and disk.vhost_user_socket is None:
-            yield Broken(field, "has neither path nor vhost_user_socket. Give one of them.", ())
+            yield Broken(field, "has neither path nor vhost_user_socket. Give one of them.", (f"{field}.path", f"{field}.vhost_user_socket"))
         if disk.path is not None and disk.vhost_user_socket is not None:
             yield Broken(
                 f"{field}.vhost_user_socket",
@@ -179,7 +194,7 @@ def _network(config: VmConfig) -> t.Iterator[Broken]:
     for index, nic in enumerate(config.network):
         field = f"network[{index}]"
         if nic.tap_device is None and nic.vhost_user_socket is None:
-            yield Broken(field, "has neither tap_device nor vhost_user_socket. Give one of them.", ())
+            yield Broken(field, "has neither tap_device nor vhost_user_socket. Give one of them.", (f"{field}.tap_device", f"{field}.vhost_user_socket"))
         if nic.tap_device is not None and nic.vhost_user_socket is not None:
             yield Broken(f"{field}.vhost_user_socket", "cannot be combined with tap_device. Leave one of them out.", (f"{field}.tap_device",))
         yield from _queues(nic, field, config)
@@ -198,7 +213,7 @@ def _queues(device: t.Union[Storage, Network], field: str, config: VmConfig) -> 
     for name in names:
         limit = getattr(device, name)
         if limit.bandwidth is None and limit.ops is None:
-            yield Broken(f"{field}.{name}", "limits nothing. Give bandwidth, ops or both.")
+            yield Broken(f"{field}.{name}", "limits nothing. Give bandwidth, ops or both.", (f"{field}.{name}.bandwidth", f"{field}.{name}.ops"))
         for bucket_name in ("bandwidth", "ops"):
             bucket = getattr(limit, bucket_name)
             if bucket is not None and (bucket.size == 0 or bucket.refill_ms == 0):

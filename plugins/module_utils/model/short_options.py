@@ -52,15 +52,20 @@ def fold_short_options(params: t.Mapping[str, t.Any], config: t.Any = None) -> t
     return tree, violations
 
 
-def given_names(violations: t.Sequence[Violation], params: t.Mapping[str, t.Any]) -> list[Violation]:
-    """The violations, with the name of the short option where the value came from one: C(disks[0].path) instead of C(config.storage[0].path)."""
+def options_used(params: t.Mapping[str, t.Any]) -> tuple[str, ...]:
+    """The short options whose values are in the folded tree: those given, less those whose place the configuration fills too."""
     inner, _beside = unwrap(params.get("config"))
+    return tuple(option for option, place in SHORT_OPTIONS.items() if params.get(option) is not None and not _has(inner, place))
+
+
+def given_names(violations: t.Sequence[Violation], options: t.Sequence[str]) -> list[Violation]:
+    """The violations, with the name of the short option where the value came from one of C(options): C(disks[0].path) for C(config.storage[0].path)."""
     named = []
     for violation in violations:
         field = violation.field
-        for option, place in SHORT_OPTIONS.items():
-            path = ".".join(("config", *place))
-            if params.get(option) is not None and not _has(inner, place) and re.match(rf"{re.escape(path)}(?![A-Za-z0-9_])", field):
+        for option in options:
+            path = ".".join(("config", *SHORT_OPTIONS[option]))
+            if re.match(rf"{re.escape(path)}(?![A-Za-z0-9_])", field):
                 field = option + field[len(path) :]
         named.append(Violation(field, violation.message))
     return named
@@ -99,7 +104,7 @@ def _normalised(place: tuple[str, ...], value: t.Any) -> t.Any:
     tree: t.Any = value
     for step in reversed(place):
         tree = {step: tree}
-    parsed, _violations, _given = validate_given(tree)
+    parsed, _violations, _given = validate_given(tree, stored=None)
     if parsed is None or value is None:
         return ("as given", value)
     result: t.Any = parsed

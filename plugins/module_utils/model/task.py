@@ -12,9 +12,8 @@ import typing as t
 
 from ..errors import Violation
 from .conditions import read_conditions
-from .config import VmConfig
 from .options import OPTIONS, RESERVED_OPTIONS, STORED, OptionError
-from .short_options import SHORT_OPTIONS, fold_short_options, given_names
+from .short_options import SHORT_OPTIONS, fold_short_options, given_names, options_used
 from .validate import nearest, validate_given
 
 OTHER_KEYS = ("name", "config", "wait_for", "metadata")
@@ -25,25 +24,30 @@ class VmRequest:
     """What was asked, validated and normalised. Unset is kept apart from default: the dicts have only what was given.
 
     C(config): the configuration as given, short options folded in, sizes in bytes, explicit nulls kept (C(merge_config) reads it); None when the task
-    brings no configuration at all, C({}) for an empty one. C(parsed): the same as a C(VmConfig) with defaults.
+    brings no configuration at all, C({}) for an empty one. Short of C(stored) (see C(validate_request)) its values have not all been held against
+    each other: validate what it merges into.
     C(settings): what the definition keeps beside the configuration: C(workload), C(labels), C(autostart), C(protected), C(restart_policy),
     C(security), C(supervisor); dicts inside have only the keys given, except C(labels), which is complete.
     C(options): the other options of the task, as given (C(state), C(backend), C(endpoint), C(wait_timeout) …); C(option()) knows their defaults.
     C(wait_for): one dict per condition: C({"running": True}), C({"console": REGEX}), C({"tcp": PORT, "host": ADDRESS}), C({"file": PATH}), C({"vsock": PORT}).
-    C(metadata): any JSON mapping; None when not given.
+    C(metadata): any JSON mapping; None when not given. C(short_options): those whose values went into C(config).
     """
 
     name: t.Optional[str]
     config: t.Optional[dict[str, t.Any]] = None
-    parsed: t.Optional[VmConfig] = None
     settings: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     options: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     wait_for: tuple[dict[str, t.Any], ...] = ()
     metadata: t.Optional[dict[str, t.Any]] = None
+    short_options: tuple[str, ...] = ()
 
     def option(self, name: str) -> t.Any:
         """An option of the task as given, or its default."""
         return self.options[name] if name in self.options else OPTIONS[name].default
+
+    def as_given(self, violations: t.Sequence[Violation]) -> list[Violation]:
+        """Violations of the merged configuration, in the words of the task: C(memory) where the value came from that short option."""
+        return given_names(violations, self.short_options)
 
     @property
     def endpoint_path(self) -> t.Optional[str]:
@@ -52,8 +56,10 @@ class VmRequest:
         return endpoint.removeprefix("unix://") if endpoint else None
 
 
-def validate_request(params: t.Mapping[str, t.Any]) -> tuple[t.Optional[VmRequest], list[Violation]]:
-    """The request, or None and all violations. C(params): the task's options; one whose value is null counts as not given (C(AnsibleModule) fills them in)."""
+def validate_request(params: t.Mapping[str, t.Any], *, stored: t.Optional[t.Mapping[str, t.Any]] = None) -> tuple[t.Optional[VmRequest], list[Violation]]:
+    """The request, or None and all violations. C(params): the task's options; one whose value is null counts as not given (C(AnsibleModule) fills them in).
+
+    C(stored): the stored configuration of the VM, C({}) for one that is known to be new; None when it is not known yet."""
     violations: list[Violation] = []
     given = {key: value for key, value in params.items() if value is not None}
     violations += _unknown(params)
@@ -61,7 +67,7 @@ def validate_request(params: t.Mapping[str, t.Any]) -> tuple[t.Optional[VmReques
     values = {key: _read(given, key, violations) for key in OPTIONS if key != "name" and key in given}
     if name is None and "name" not in given and "endpoint" not in given:
         violations.append(Violation("name", "is required."))
-    config, parsed = _configuration(given, violations)
+    config, short = _configuration(given, stored, violations)
     wait_for, found = read_conditions(given.get("wait_for", []))
     violations += found
     metadata = given.get("metadata")
@@ -70,19 +76,21 @@ def validate_request(params: t.Mapping[str, t.Any]) -> tuple[t.Optional[VmReques
         return None, violations
     settings = {key: value for key, value in values.items() if key in STORED}
     options = {key: value for key, value in values.items() if key not in STORED}
-    return VmRequest(name, config, parsed, settings, options, wait_for, _copy(metadata) if metadata is not None else None), []
+    return VmRequest(name, config, settings, options, wait_for, _copy(metadata) if metadata is not None else None, short), []
 
 
-def _configuration(given: t.Mapping[str, t.Any], violations: list[Violation]) -> tuple[t.Optional[dict[str, t.Any]], t.Optional[VmConfig]]:
+def _configuration(
+    given: t.Mapping[str, t.Any], stored: t.Optional[t.Mapping[str, t.Any]], violations: list[Violation]
+) -> tuple[t.Optional[dict[str, t.Any]], tuple[str, ...]]:
     if "config" not in given and not any(key in given for key in SHORT_OPTIONS):
-        return None, None
+        return None, ()
     tree, found = fold_short_options(given, given.get("config"))
-    if found:
-        # The tree was left without what the short options contradict; what else is wrong in it is still told.
-        violations += found
-    parsed, found, config = validate_given(tree)
-    violations += given_names(found, given)
-    return config, parsed
+    # Where they contradict each other the tree keeps its own value; what else is wrong in it is still told.
+    violations += found
+    short = options_used(given)
+    _config, found, config = validate_given(tree, stored=stored)
+    violations += given_names(found, short)
+    return config, short
 
 
 def _read(given: t.Mapping[str, t.Any], key: str, violations: list[Violation]) -> t.Any:

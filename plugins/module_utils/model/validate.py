@@ -19,12 +19,15 @@ from ..errors import InvalidArgument, Violation
 from ..thirdparty_pydantic import ValidationError
 from .config import VmConfig
 from .fields import RESERVED
+from .merge import merge_config
 from .rules import ROOT, broken_rules
 from .shape import SHAPE
+from .units import format_size
 
 # Deeper than any document of a VMM, shallower than Python's recursion limit.
 MAX_DEPTH = 40
 
+_NOTHING: t.Mapping[str, t.Any] = {}
 Loc = tuple[t.Union[str, int], ...]
 
 
@@ -42,8 +45,13 @@ def read_config(tree: t.Any, path: str = ROOT) -> VmConfig:
     return config
 
 
-def validate_given(tree: t.Any, path: str = ROOT) -> tuple[t.Optional[VmConfig], list[Violation], dict[str, t.Any]]:
-    """As C(validate), and third the tree as it was given: only the keys given, values normalised, explicit nulls kept (C(merge_config) reads it)."""
+def validate_given(
+    tree: t.Any, path: str = ROOT, *, stored: t.Optional[t.Mapping[str, t.Any]] = _NOTHING
+) -> tuple[t.Optional[VmConfig], list[Violation], dict[str, t.Any]]:
+    """As C(validate), and third the tree as it was given: only the keys given, values normalised, explicit nulls kept (C(merge_config) reads it).
+
+    C(stored): the configuration into which the tree is to be merged; values are held against each other, and returned, as they will be then. None: not known
+    yet; what is left out is then not taken for its default, and rules that look at it wait (the merged tree must be validated once more)."""
     inner, violations = unwrap(tree, path)
     walk = _Walk(path)
     cleaned = walk.fields(inner, SHAPE, (), 0)
@@ -51,13 +59,14 @@ def validate_given(tree: t.Any, path: str = ROOT) -> tuple[t.Optional[VmConfig],
     config, wrong = _parse(cleaned, walk.bad)
     violations += [Violation(notation(loc, path), text) for loc, text in wrong]
     bad = [*walk.bad, *(loc for loc, _text in wrong)]
+    given: dict[str, t.Any] = {}
     if config is not None:
-        violations += broken_rules(config, frozenset(notation(loc, ROOT) for loc in bad), path)
-    if violations or config is None:
-        return None, violations, {}
-    given = config.model_dump(exclude_unset=True)
-    _restore_nulls(given, inner, SHAPE)
-    return config, [], given
+        given = config.model_dump(exclude_unset=True)
+        _restore_nulls(given, inner, SHAPE)
+        if stored:
+            config = VmConfig.model_validate(merge_config(stored, given))
+        violations += broken_rules(config, frozenset(notation(loc, ROOT) for loc in bad), path, known=given if stored is None else None)
+    return (None, violations, {}) if violations or config is None else (config, [], given)
 
 
 def unwrap(tree: t.Any, path: str = ROOT) -> tuple[t.Any, list[Violation]]:
@@ -234,6 +243,10 @@ def _text(error: t.Any) -> str:
         given = error["input"]
         hint = nearest(given, re.findall(r"'([^']*)'", expected)) if isinstance(given, str) else ""
         return f"must be one of {expected}, not {_shown(given)!r}.{hint}"
+    if kind == "too_long" and isinstance(error["input"], str):
+        kind = "string_too_long"
+    if str(error["loc"][-1]).endswith("_bytes"):
+        context = {name: format_size(value) if isinstance(value, int) else value for name, value in context.items()}
     if kind in _TEXTS:
         return _TEXTS[kind].format(**context)
     return f"is not valid here: {error['msg']}."
@@ -254,10 +267,16 @@ _TEXTS = {
 
 def _restore_nulls(given: t.Any, tree: t.Any, shape: t.Mapping[str, t.Any]) -> None:
     """Puts the explicit nulls of C(tree) back into C(given): they ask for the default, which is not the same as leaving the option out."""
-    for key, item in (tree or {}).items():
-        node = shape[key]
+    if not isinstance(tree, collections.abc.Mapping):
+        return
+    for key, item in tree.items():
+        node = shape.get(key) if isinstance(key, str) else None
+        if node is None:
+            continue
         if item is None:
             given[str(key)] = None
+        elif key not in given:
+            continue  # it was wrong, and taken out
         elif node["kind"] == "tree":
             _restore_nulls(given[key], item, node["fields"])
         elif node["kind"] == "list":

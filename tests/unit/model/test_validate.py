@@ -1,0 +1,98 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+import random
+import typing as t
+
+import pytest
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.shape import SHAPE
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.validate import read_config, validate, validate_given
+
+from cases import FIXTURES, assert_violations, load_cases
+
+EXAMPLES = sorted((FIXTURES / "example-configs").glob("*.json"))
+
+
+@pytest.mark.parametrize("case", load_cases(__file__, "violations"))
+def test_all_violations_at_once_each_with_its_path(case: dict[str, t.Any]) -> None:
+    config, violations = validate(case["config"])
+    assert_violations(violations, case["violations"])
+    assert (config is None) == bool(case["violations"])
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_users_configurations_are_accepted_inner_and_outer(path: t.Any) -> None:
+    outer = json.loads(path.read_text())
+    config, violations = validate(outer)
+    assert violations == []
+    assert config == validate(outer["config"])[0]
+
+
+def test_there_are_six_examples() -> None:
+    assert len(EXAMPLES) == 6
+
+
+def test_the_path_in_messages_can_be_another() -> None:
+    _config, violations = validate({"cpu": {"vcpu_count": 0}, "storage": [{}]}, "vms[3].config")
+    assert [violation.field for violation in violations] == ["vms[3].config.cpu.vcpu_count", "vms[3].config.storage[0]"]
+
+
+def test_what_was_given_keeps_nulls_and_leaves_out_defaults() -> None:
+    tree = {"cpu": {"vcpu_count": "2", "nested": None}, "storage": [{"path": "/a", "format": None}], "vsock": None, "network": None, "rng": {}}
+    _config, _violations, given = validate_given(tree)
+    assert given == {"cpu": {"vcpu_count": 2, "nested": None}, "storage": [{"path": "/a", "format": None}], "vsock": None, "network": None, "rng": {}}
+
+
+def test_read_config_raises_with_all_violations() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        read_config({"cpu": {"vcpu_count": 0}, "x": 1})
+    assert caught.value.msg == "config.x: is no key of the configuration. Known here: " + ", ".join(SHAPE) + ". (1 more in 'violations')"
+    assert len(caught.value.violations) == 2
+
+
+VALUES: tuple[t.Any, ...] = (
+    None, True, False, 0, -1, 1, 3, 10**30, 1.5, float("nan"), float("inf"), "", "x", "5", "1G", "/a", "/a/../b", "a\nb", "\udcff", "9" * 5000, "1." + "9" * 400,
+    [], [None], [[]], [{}], {}, {"a": {}}, {1: 2}, {"id": "x"}, {"path": "/a"}, "9" * 15 + "p",
+)  # fmt: skip
+
+
+def _tree(chance: random.Random, shape: t.Mapping[str, t.Any]) -> t.Any:
+    if chance.random() < 0.04:
+        return chance.choice(VALUES)
+    tree: dict[t.Any, t.Any] = {}
+    for key, node in shape.items():
+        if chance.random() < 0.5:
+            continue
+        if node["kind"] == "list":
+            tree[key] = [_tree(chance, node["fields"]) for _ in range(chance.randrange(3))]
+        else:
+            tree[key] = _tree(chance, node["fields"]) if node["kind"] == "tree" else chance.choice(VALUES)
+    if chance.random() < 0.1:
+        tree[chance.choice(["unknown", 7, None, "numa", "\x1b[31m"])] = chance.choice(VALUES)
+    return tree
+
+
+def test_any_tree_gives_a_configuration_or_violations_and_never_a_traceback() -> None:
+    chance = random.Random(20261120)
+    outcomes = set()
+    for _ in range(1500):
+        tree = _tree(chance, SHAPE)
+        config, violations = validate(tree)
+        outcomes.add(config is None)
+        assert (config is None) == bool(violations), tree
+        for violation in violations:
+            assert violation.field.startswith("config") and violation.field.isprintable()
+            assert violation.message.isprintable() and len(violation.message) < 500
+            assert violation.message.endswith((".", "?")), violation.message
+    assert outcomes == {True, False}
+
+
+def test_a_document_of_any_depth_is_no_danger() -> None:
+    deep: t.Any = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    _config, violations = validate({"backend_options": {"firecracker": deep}})
+    assert_violations(violations, {"config.backend_options.firecracker": "levels deep"})
