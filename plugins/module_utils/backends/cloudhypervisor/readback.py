@@ -7,7 +7,22 @@ from __future__ import annotations
 
 import typing as t
 
-from .words import BALLOON, CPUS, DISK, IMAGE_TYPES, IO_ENGINES, MEMORY, MEMORY_FLAGS, NET, PAYLOAD_FILES, ROOT_DEVICE, ZONE, our_id, shortest_kernel_args
+from .words import (
+    BALLOON,
+    CPUS,
+    DISK,
+    IMAGE_TYPES,
+    IO_ENGINES,
+    MEMORY,
+    MEMORY_FLAGS,
+    NET,
+    PAYLOAD_FILES,
+    ROOT_DEVICE,
+    ZONE,
+    is_said,
+    our_id,
+    shortest_kernel_args,
+)
 
 Tree = dict[str, t.Any]
 
@@ -42,7 +57,7 @@ def unified(body: t.Mapping[str, t.Any]) -> Tree:
 
 
 def _take(source: t.Mapping[str, t.Any], pairs: t.Iterable[tuple[str, str]]) -> Tree:
-    return {mine: source[theirs] for mine, theirs in pairs if source.get(theirs) not in (None, False, [])}
+    return {mine: source[theirs] for mine, theirs in pairs if is_said(source.get(theirs))}
 
 
 def _root_at(body: t.Mapping[str, t.Any], disks: t.Sequence[Tree]) -> t.Optional[int]:

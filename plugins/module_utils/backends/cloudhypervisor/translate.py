@@ -27,6 +27,7 @@ from .words import (
     SINCE,
     ZONE,
     complete_kernel_args,
+    is_said,
     wire_id,
 )
 
@@ -106,7 +107,7 @@ def document(config: VmConfig, wiring: Wiring) -> Tree:
     }
     if body["balloon"] is not None:
         body["balloon"].setdefault("size", 0)
-    body = {key: value for key, value in body.items() if value not in (None, [], False)}
+    body = {key: value for key, value in body.items() if is_said(value)}
     # Their default is the terminal: a daemon must say that it has none.
     body["console"] = {"mode": "Null"}
     if wiring.landlock:
@@ -135,7 +136,7 @@ def _put(source: t.Optional[Tree], pairs: t.Iterable[tuple[str, str]]) -> t.Any:
     """The keys of theirs, without those that nobody set."""
     if source is None:
         return None
-    return {theirs: source[mine] for mine, theirs in pairs if source[mine] not in (None, False, [])}
+    return {theirs: source[mine] for mine, theirs in pairs if is_said(source[mine])}
 
 
 def _cpus(cpu: Tree) -> Tree:

@@ -69,15 +69,13 @@ def complete_kernel_args(args: t.Optional[str], root: t.Optional[t.Mapping[str, 
     line = DEFAULT_KERNEL_ARGS if args is None else args
     if root is None:
         return line
-    match = re.search(r"(?:^|\s)--(?=\s|$)", line)
-    ours, rest = (line[: match.start()], line[match.start() :]) if match else (line, "")
+    match = re.search(r"(?<!\S)--(?!\S)", line)
+    ours, rest = (line[: match.start()], [line[match.start() :]]) if match else (line, [])
     words = ours.split()
     missing = [] if any(word.startswith("root=") for word in words) else [f"root={ROOT_DEVICE}"]
     if not {"ro", "rw"} & set(words):
         missing.append("ro" if root["read_only"] else "rw")
-    if not missing:
-        return line
-    return " ".join([ours.rstrip(), *missing]).lstrip() + rest
+    return " ".join([ours.rstrip(), *missing, *rest]).lstrip() if missing else line
 
 
 def shortest_kernel_args(line: str, root: t.Optional[t.Mapping[str, t.Any]]) -> str:
@@ -88,3 +86,8 @@ def shortest_kernel_args(line: str, root: t.Optional[t.Mapping[str, t.Any]]) -> 
     candidates = [f" {line}".replace(end, "", 1)[1:] for end in ends if end in f" {line}"]
     fitting = [candidate for candidate in candidates if complete_kernel_args(candidate, root) == line]
     return min(fitting, key=len, default=line)
+
+
+def is_said(value: t.Any) -> bool:
+    """Whether a value is worth a word: false, nothing and an empty list are the default on both sides. Zero is a value (a NUMA node)."""
+    return value is not None and value is not False and value != []
