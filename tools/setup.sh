@@ -59,11 +59,12 @@ apt_install() {
     may_be_root || die "the Debian packages$missing are missing; install them, or run this as root or with sudo installed."
     say "installing Debian packages:$missing"
     mkdir -p .cache
+    # Unquoted on purpose: a list of words.
+    # shellcheck disable=SC2086
+    set -- $missing
     {
         as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update &&
-            # Unquoted on purpose: a list of words.
-            # shellcheck disable=SC2086
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
     } >.cache/apt.log 2>&1 </dev/null || {
         tail -n 15 .cache/apt.log >&2
         die "apt-get could not install$missing (its last lines are above, all of them in .cache/apt.log)."

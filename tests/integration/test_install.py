@@ -1,0 +1,75 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection is built, installed from its archive into an empty directory, and used from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TIMEOUT_S = 180
+
+
+def run(*command: str, cwd: pathlib.Path, collections: pathlib.Path) -> str:
+    """One of Ansible's commands, away from the checkout: no ansible.cfg of ours, no other collections."""
+    binary = pathlib.Path(sys.executable).with_name(command[0])
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_CONFIG": os.devnull, "ANSIBLE_LOCALHOST_WARNING": "false"}
+    ended = subprocess.run([str(binary), *command[1:]], cwd=cwd, env=environment, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    work = tmp_path_factory.mktemp("build")
+    run("ansible-galaxy", "collection", "build", str(ROOT), "--output-path", str(work), cwd=work, collections=work)
+    (built,) = work.glob("unkey-vmcp-*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(archive: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    collections = tmp_path_factory.mktemp("collections")
+    run("ansible-galaxy", "collection", "install", "--offline", str(archive), "-p", str(collections), cwd=collections, collections=collections)
+    return collections
+
+
+def test_archive_holds_the_collection_and_nothing_of_the_workshop(archive: pathlib.Path) -> None:
+    with tarfile.open(archive) as tar:
+        names = set(tar.getnames())
+    assert {
+        "README.md",
+        "meta/runtime.yml",
+        "requirements.txt",
+        "plugins/modules/vmcp_vm.py",
+        "playbooks/quickstart.yml",
+        "LICENSES/GPL-3.0-or-later.txt",
+    } <= names
+    workshop = (".git", ".venv", ".cache", "ansible_collections", "tests", "pyproject.toml")
+    assert not [name for name in names if name.split("/")[0] in workshop or name.endswith((".pyc", "__pycache__"))]
+
+
+def test_modules_are_documented_from_there(installed: pathlib.Path) -> None:
+    names = sorted(f"unkey.vmcp.{path.stem}" for path in (ROOT / "plugins" / "modules").glob("*.py"))
+    found = json.loads(run("ansible-doc", "--json", *names, cwd=installed, collections=installed))
+    assert sorted(found) == names
+    assert all(body["doc"]["options"] is not None and body["examples"] and body["return"] for body in found.values())
+
+
+def test_module_runs_from_there(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    arguments = json.dumps({"state_dir": str(tmp_path / "state")})
+    text = run("ansible", "localhost", "-o", "-m", "unkey.vmcp.vmcp_vm_info", "-a", arguments, cwd=tmp_path, collections=installed)
+    assert json.loads(text.partition("=>")[2])["vms"] == []
+    assert not (tmp_path / "state").exists(), "looking makes nothing"
+
+
+def test_playbook_runs_by_name(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    listed = run("ansible-playbook", "--list-tasks", "unkey.vmcp.quickstart", cwd=tmp_path, collections=installed)
+    assert "Boot the VM" in listed
