@@ -44,10 +44,13 @@ class Applier:
         self.lock_timeout_s = lock_timeout_s
         self.vm: VmLayout = store.layout.vm(plan.name)
         self.definition = plan.definition
+        self.done: list[str] = []
 
     def run(self) -> None:
+        """All steps in order. C(done) names those that were begun, for the report of a run that fails."""
         for index, step in enumerate(self.plan.steps):
             following = self.plan.steps[index + 1 :]
+            self.done.append(step.action)
             getattr(self, f"_{step.action}")(step, following)
 
     # --- the definition ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ..call import Call, Outcome
-from ..errors import FailedPrecondition, InvalidArgument, Violation
+from ..errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
 from ..host import events, locks
 from ..host.layout import Layout
 from ..host.store import Store
@@ -91,11 +91,7 @@ class _Task:
             found, plan, host = self._plan()
             self._warn(plan)
             self._refuse_lacks(plan)
-            waited: t.Optional[list[dict[str, t.Any]]] = None
-            if plan.steps:
-                self._apply(plan, host)
-            if self.request.wait_for and plan.state_after in ("running", "paused"):
-                waited = self._wait()
+            waited = self._act(plan, host)
             after = situation(self.store, self.name) if plan.steps or waited else found
             return self._report(found, plan, after, waited)
 
@@ -139,11 +135,21 @@ class _Task:
             raise FailedPrecondition(f"{first.field}: {first.message}{more}", violations=plan.would_need)
 
     # --- acting -------------------------------------------------------------------------------------------
-    def _apply(self, plan: Plan, host: HostDefaults) -> None:
+    def _act(self, plan: Plan, host: HostDefaults) -> t.Optional[list[dict[str, t.Any]]]:
+        """The steps, then the waiting. A failure on the way says what was done before it: the host is not as it was."""
         from .apply import Applier
 
-        self.store.save_satisfied(self.name, None)
-        Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout")).run()
+        applier = Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout"))
+        try:
+            if plan.steps:
+                self.store.save_satisfied(self.name, None)
+                applier.run()
+            if self.request.wait_for and plan.state_after in ("running", "paused"):
+                return self._wait()
+        except VmcpError as exc:
+            exc.details.update(changed=bool(applier.done), actions=applier.done)
+            raise
+        return None
 
     def _wait(self) -> list[dict[str, t.Any]]:
         from .waits import conditions, wait
