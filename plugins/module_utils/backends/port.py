@@ -22,11 +22,14 @@ if t.TYPE_CHECKING:
 class FileUse:
     """A file of the host that the VMM must reach. C(alias) is a plain name ([a-z0-9_.]+), unique in the VM.
 
-    With isolation (a uid of its own, a jail) the launch file makes it appear under C(GuestPaths.files); without, the path itself is used."""
+    With isolation (a uid of its own, a jail) the launch file makes it appear under C(Paths.files); without, the path itself is used.
+    C(seed): the file is the VM's own, a copy of the file C(seed) (which the host must have), made before the first start where it is not there yet
+    (a UEFI variable store). C(path) is then its name in C(VmLayout.data) in what C(uses) gives, and absolute in what C(launch) gives."""
 
     path: str
     alias: str
     writable: bool = False
+    seed: t.Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
