@@ -127,6 +127,21 @@ def test_the_vms_own_files_are_reached(maker: Maker, plain: PlainSupervisor) -> 
     plain.kill(vm, soon())
 
 
+def test_a_file_of_the_vms_own_is_made_once_from_its_seed(maker: Maker, plain: PlainSupervisor, tmp_path: pathlib.Path) -> None:
+    template = tmp_path / "OVMF_VARS.fd"
+    template.write_text("template\n")
+    template.chmod(0o600)
+    vm = maker.layout.vm("web")
+    maker.define("web", spec_reading(maker, vm, [FileUse("efivars", "efivars", writable=True, seed=str(template))]), ISOLATED)
+    own = pathlib.Path(vm.data, "efivars")
+    for content in ("template", "changed"):
+        assert plain.start([vm], soon()) == {}
+        until(lambda content=content: content in console(vm), "the file was read")
+        plain.kill(vm, soon())
+        assert own.stat().st_uid == UID
+        own.write_text("changed\n")
+
+
 def test_a_path_that_climbs_out_of_data_is_not_taken_for_the_vms(maker: Maker) -> None:
     vm = maker.layout.vm("web")
     maker.define("web", maker.stub_spec("stay", files=(FileUse(f"{vm.data}/../secrets.json", "x"),)), ISOLATED)
@@ -193,7 +208,7 @@ def test_a_block_device_becomes_a_node_of_the_vms_own(maker: Maker, plain: Plain
 def test_taps_of_ours_come_and_go_with_the_vm(maker: Maker, plain: PlainSupervisor) -> None:
     taps = (TapUse("vmtest0123", ours=True, mtu=1400), TapUse("vmtest0124", ours=True, queue_pairs=2))
     vm = maker.define("web", maker.stub_spec("stay", taps=taps), ISOLATED)
-    for _ in range(2):
+    for dummy in range(2):
         assert plain.start([vm], soon()) == {}
         shown = subprocess.run(["ip", "-details", "link", "show", "vmtest0123"], capture_output=True, text=True, timeout=10, check=True).stdout
         assert f"user {UID}" in shown

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs VMM processes. C(systemd) for the system's directories as root where systemd runs, C(plain) everywhere else."""
+"""Which supervisor runs a VM. C(systemd) for the system's directories as root where systemd runs, C(plain) everywhere else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import typing as t
 
 from ...errors import FailedPrecondition
-from ..host_json import CONSOLE_MAX_BYTES
 
 if t.TYPE_CHECKING:
     from ..layout import Layout
@@ -32,12 +31,20 @@ def choose(option: str, layout: Layout, uid: int) -> str:
     return option
 
 
-def supervisor(name: str, layout: Layout, *, console_max_bytes: int = CONSOLE_MAX_BYTES) -> Supervisor:
+def supervisor(name: str, layout: Layout) -> Supervisor:
     """The supervisor called C(name) in a definition."""
     if name == "systemd":
         from .systemd import SystemdSupervisor
 
-        return SystemdSupervisor(layout, console_max_bytes=console_max_bytes)
+        return SystemdSupervisor(layout)
     from .plain import PlainSupervisor
 
     return PlainSupervisor(layout)
+
+
+def supervisors(layout: Layout) -> list[Supervisor]:
+    """All that could have anything of a VM whose definition cannot be read."""
+    names = ["plain"]
+    if layout.is_system and os.path.isdir(SYSTEMD_RUNS):
+        names.append("systemd")
+    return [supervisor(name, layout) for name in names]
