@@ -83,7 +83,7 @@ run_vmm() {
     ulimit -n 65536 2>/dev/null || :
     cd -- "$run"
     vmm_taps
-    if [ -n "$uid" ]; then open_sandbox; fi
+    if [ -n "$uid" ]; then open_sandbox; else vmm_seeds; fi
     step="run $binary"
     [ -x "$binary" ] || fail "$binary is missing or not executable. Install that version again, or set backend_version with state=restarted."
     say_who_runs
@@ -92,7 +92,13 @@ run_vmm() {
 }
 
 rotate_logs() {
-    [ ! -e "$dir/console.log" ] || mv -f -- "$dir/console.log" "$dir/console.previous.log"
+    if [ "$console" = "$dir/console.log" ]; then
+        [ ! -L "$console" ] || rm -f -- "$console"
+        [ ! -e "$console" ] || mv -f -- "$console" "$dir/console.previous.log"
+    else
+        # A file of the user's: appended to. By the link in our own directory the log trimmer finds it.
+        ln -sfn -- "$console" "$dir/console.log"
+    fi
     if [ -s "$dir/vmm.log" ]; then
         tail -c 65536 -- "$dir/vmm.log" > "$dir/vmm.log.new"
         mv -f -- "$dir/vmm.log.new" "$dir/vmm.log"
@@ -116,11 +122,11 @@ say_who_runs() {
 
 tap() { # name, bridge or '', mtu or '', further words for ip tuntap
     step="make the tap $1"
+    # Recorded, not taken from the launch file: by the time they are removed that may speak of other taps.
+    printf '%s\n' "$1" >> "$run/taps"
     [ ! -e "/sys/class/net/$1" ] || ip link delete dev "$1"
     tap_name=$1 tap_bridge=$2 tap_mtu=$3
     shift 3
-    # Recorded, not taken from the launch file: by the time they are removed that may speak of other taps.
-    printf '%s\n' "$tap_name" >> "$run/taps"
     ip tuntap add dev "$tap_name" mode tap ${uid:+user "$uid"} "$@"
     [ -z "$tap_mtu" ] || ip link set dev "$tap_name" mtu "$tap_mtu"
     [ -z "$tap_bridge" ] || { step="put the tap $tap_name on the bridge $tap_bridge"; ip link set dev "$tap_name" master "$tap_bridge"; }
@@ -129,6 +135,11 @@ tap() { # name, bridge or '', mtu or '', further words for ip tuntap
 """
 
 _SANDBOX = r"""
+seed() { # path, file to make it from: without a sandbox
+    step="make $1 from $2"
+    [ -e "$1" ] || { cp -- "$2" "$1.new" && mv -- "$1.new" "$1"; }
+}
+
 # Everything mounted from here on is in the private mount namespace, and vanishes with it.
 open_sandbox() {
     step='mount the sandbox'
@@ -183,13 +194,19 @@ allow() { # mounted file, path, ro or rw
         fail "uid $uid may not open $2, and its file system takes no access list. Change the file's mode or owner, or move it to another file system."
 }
 
-own() { # alias, path below data/: the VM's uid resolves it with its own rights, in a link that root never follows
+own() { # alias, path below data/, file to make it from or '': the VM's uid resolves it with its own rights, in a link that root never follows
     step="give the VM its file $2"
     if [ ! -d "$files/+data" ]; then
         mkdir -m 0711 -- "$files/+data"
         mount -o bind,nosuid,nodev,noexec -- "$dir/data" "$files/+data"
     fi
     ln -s -- "+data/$2" "$files/$1"
+    if [ -n "$3" ] && ! as_vm test -e "$files/+data/$2"; then
+        [ -r "$3" ] || fail "$3 is not there to make the VM's file $2 from. Install the package that has it, or correct the VM's configuration."
+        # Read by root, written by the VM's uid.
+        as_vm dd "of=$files/+data/$2.new" status=none < "$3"
+        as_vm mv -- "$files/+data/$2.new" "$files/+data/$2"
+    fi
 }
 
 document() { # alias, file name: a copy that the VM's uid may read
@@ -381,7 +398,7 @@ take_back() {
 }
 
 trim() {
-    for log in "$dir/console.log" "$dir/vmm.log"; do
+    for log in "$console" "$dir/vmm.log"; do
         [ -f "$log" ] || continue
         # shellcheck disable=SC2046 # two numbers
         trim_log "$log" "$console_max_bytes" $(stat -c '%b %s' -- "$log")

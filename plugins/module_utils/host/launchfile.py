@@ -10,6 +10,7 @@ clear up), C(trim) (bound the logs).
 
 from __future__ import annotations
 
+import os
 import shlex
 import typing as t
 
@@ -28,10 +29,10 @@ MAX_RESTARTS_PER_HOUR = 10
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def sandbox_paths(files: t.Sequence[FileUse], isolation: Isolation, *, jailed: bool) -> Paths:
+def sandbox_paths(layout: VmLayout, files: t.Sequence[FileUse], isolation: Isolation, *, jailed: bool) -> Paths:
     """What the VMM sees: C(/files/ALIAS) in a jail, C(files/ALIAS) (relative to its working directory) with a uid of its own, else the real paths."""
     if isolation.uid is None:
-        return Paths(files={use.alias: use.path for use in files}, sockets="vmm")
+        return Paths(files={use.alias: os.path.join(layout.data, use.path) for use in files}, sockets="vmm")
     prefix = "/files/" if jailed else "files/"
     return Paths(files={use.alias: prefix + use.alias for use in files}, sockets="vmm", documents=prefix)
 
@@ -52,7 +53,7 @@ def render(
     C(restart_policy): C(on_reboot) (restart), C(on_crash) (no), C(max_per_hour) (10). C(console_path): the user's file for
     the console, appended to and never rotated; None for the VM's own. InvalidArgument for a word that no shell or file of ours
     can hold (NUL, line break)."""
-    _refuse_newlines(spec)
+    _refuse_newlines(spec, console_path)
     jailer = spec.jailer if isolation.uid is not None and spec.jailer else None
     variables = {
         "name": layout.name,
@@ -62,6 +63,7 @@ def render(
         "binary": spec.argv[0],
         "uid": "" if isolation.uid is None else str(isolation.uid),
         "jailer": jailer or "",
+        "console": console_path or layout.console_log,
         "wait_socket": spec.wait_socket,
         "start_timeout_s": str(start_timeout_s),
         "grace_s": str(shutdown_timeout_s),
@@ -84,11 +86,12 @@ def render(
         "",
         _function("vmm_taps", [_tap_line(tap) for tap in spec.taps if tap.ours]),
         _function("vmm_files", _file_lines(layout, spec)),
+        _function("vmm_seeds", [shlex.join(["seed", os.path.join(layout.data, use.path), use.seed]) for use in spec.files if use.seed]),
         _function("vmm_devices", [f"device {shlex.quote(path)}" for path in spec.devices]),
         _function("after_start", [f"after {shlex.join(command)}" for command in spec.after_start]),
         _function("can_ask_to_stop", [] if spec.stop else ["false"]),
         _function("ask_to_stop", [f"timeout -k 1 5 {shlex.join(spec.stop)}"] if spec.stop else []),
-        _function("exec_vmm", _exec_lines(layout, spec, isolation, jailer, console_path or layout.console_log)),
+        _function("exec_vmm", _exec_lines(layout, spec, isolation, jailer)),
     ]
     return "\n".join(parts) + BODY
 
@@ -113,11 +116,11 @@ def _tap_line(tap: TapUse) -> str:
 def _file_lines(layout: VmLayout, spec: LaunchSpec) -> list[str]:
     lines = []
     for use in spec.files:
-        below = _below(layout.data, use.path)
+        below = _below(layout.data, os.path.join(layout.data, use.path))
         if below is None:
             lines.append(shlex.join(["expose", use.alias, use.path, "rw" if use.writable else "ro"]))
         else:
-            lines.append(shlex.join(["own", use.alias, below]))
+            lines.append(shlex.join(["own", use.alias, below, use.seed or ""]))
     lines.extend(shlex.join(["document", alias, name]) for alias, name in sorted(spec.document_uses.items()))
     if spec.vmm_log_in_sandbox:
         lines.append(shlex.join(["log_file", spec.vmm_log_in_sandbox.rpartition("/")[2]]))
@@ -126,14 +129,12 @@ def _file_lines(layout: VmLayout, spec: LaunchSpec) -> list[str]:
 
 def _below(directory: str, path: str) -> str | None:
     """The rest of C(path) below C(directory); None when it is elsewhere. A path that climbs is read by what it says, not by where it begins."""
-    import os
-
     normal = os.path.normpath(path)
     return normal[len(directory) + 1 :] if normal.startswith(directory + "/") else None
 
 
-def _exec_lines(layout: VmLayout, spec: LaunchSpec, isolation: Isolation, jailer: str | None, console_log: str) -> list[str]:
-    output = "> /dev/null" if spec.stdout_dropped else f">> {shlex.quote(console_log)}" if spec.stdout_is_console else ""
+def _exec_lines(layout: VmLayout, spec: LaunchSpec, isolation: Isolation, jailer: str | None) -> list[str]:
+    output = "> /dev/null" if spec.stdout_dropped else '>> "$console"' if spec.stdout_is_console else ""
     clean = f"env -i PATH={_PATH}"
     if isolation.uid is None:
         return [f"exec {clean} {shlex.join(spec.argv)} {output}".rstrip()]
@@ -148,7 +149,7 @@ def _exec_lines(layout: VmLayout, spec: LaunchSpec, isolation: Isolation, jailer
     ]
 
 
-def _refuse_newlines(spec: LaunchSpec) -> None:
+def _refuse_newlines(spec: LaunchSpec, console_path: str | None) -> None:
     """Quoted they would be harmless to the shell, but the records of granted access and the logs are read line by line."""
     words = [
         *spec.argv,
@@ -156,6 +157,8 @@ def _refuse_newlines(spec: LaunchSpec) -> None:
         *(word for use in spec.files for word in (use.alias, use.path)),
         *(word for tap in spec.taps for word in (tap.name, tap.bridge or "")),
         *spec.devices,
+        *(use.seed or "" for use in spec.files),
+        console_path or "",
     ]
     bad = [word for word in words if any(c in word for c in "\n\r\0")]
     if bad:

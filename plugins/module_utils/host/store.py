@@ -16,7 +16,7 @@ import typing as t
 from ..errors import FailedPrecondition, NotFound
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
-from .files import ensure_dir, os_errors, read_json, read_text, remove_tree, sync_dir, write_atomic
+from .files import ensure_dir, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout
@@ -105,8 +105,6 @@ class Store:
             return self._remove_all_but_data(vm) or found
         doomed = f"{self.layout.vms}/{_REMOVING}{name}"
         with os_errors(f"remove {vm.dir}"):
-            from .files import mounts_below
-
             mounted = mounts_below(vm.dir)
             if mounted:
                 raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
@@ -185,10 +183,7 @@ class Store:
         vm = self.layout.vm(name)
         if body is None:
             with os_errors(f"remove {vm.satisfied}"):
-                try:
-                    os.unlink(vm.satisfied)
-                except FileNotFoundError:
-                    return
+                remove(vm.satisfied)
             return
         ensure_dir(vm.run, 0o711)
         write_atomic(vm.satisfied, json.dumps(dict(body), sort_keys=True) + "\n", sync=False)

@@ -15,10 +15,11 @@ import typing as t
 
 from ..backends.registry import driver
 from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
-from ..host import allocations, events, files, host_json, processes, supervisors
+from ..host import allocations, events, files, host_json, processes
 from ..host.layout import VmLayout
 from ..host.port import Supervisor
 from ..host.store import Store
+from ..host.supervisors.registry import supervisors
 from ..model.definition import Definition
 from ..planner.plan import Plan, Step
 from .lacks import is_bridge
@@ -176,7 +177,7 @@ class Applier:
     def _remove(self, step: Step, following: t.Sequence[Step]) -> None:
         stored = self.definition or situation(self.store, self.plan.name, observe=False).definition
         keep = step.args.get("keep") or []
-        for supervisor in [self._supervisor(stored)] if stored else self._possible_supervisors():
+        for supervisor in [self._supervisor(stored)] if stored else supervisors(self.store.layout):
             supervisor.kill(self.vm, time.monotonic() + KILL_S)
             supervisor.set_autostart(self.vm, False)
             supervisor.forget(self.vm)
@@ -196,13 +197,3 @@ class Applier:
 
     def _supervisor(self, definition: Definition) -> Supervisor:
         return supervisor_of(definition, self.store.layout)
-
-    def _possible_supervisors(self) -> list[Supervisor]:
-        """Without a definition to say which one it was."""
-        names = {"plain", supervisors.choose("auto", self.store.layout, 0 if self.root else 1)}
-        return [supervisors.supervisor(name, self.store.layout) for name in sorted(names)]
-
-
-
-
-

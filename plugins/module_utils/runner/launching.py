@@ -28,7 +28,7 @@ def write_launch_files(store: Store, definition: Definition, host: HostDefaults)
     config = read_config(definition.config)
     isolation = isolation_of(definition)
     used, _taps = backend.uses(definition, config)
-    paths = launchfile.sandbox_paths(used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))
+    paths = launchfile.sandbox_paths(vm, used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))
     spec = backend.launch(definition, config, paths, isolation, vm, store.secrets(definition.name).get("metadata"))
     text = launchfile.render(
         vm,

@@ -17,7 +17,7 @@ from ..host import events, files, processes
 from ..host.layout import Layout, VmLayout
 from ..host.port import Supervisor
 from ..host.store import Store
-from ..host import supervisors
+from ..host.supervisors import registry as supervisors
 from ..model.definition import Definition
 from ..planner.situation import Situation
 

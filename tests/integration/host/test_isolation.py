@@ -26,7 +26,7 @@ ISOLATED = Isolation(uid=UID, jail=True, seccomp=True)
 
 def spec_reading(maker: Maker, vm: VmLayout, uses: list[FileUse], **fields: object) -> LaunchSpec:
     """A stub that prints each of its files to the console, by the path the sandbox gives it."""
-    paths = sandbox_paths(uses, ISOLATED, jailed=False)
+    paths = sandbox_paths(vm, uses, ISOLATED, jailed=False)
     return maker.stub_spec("read", *(paths.files[use.alias] for use in uses), files=tuple(uses), **fields)
 
 
@@ -127,6 +127,21 @@ def test_the_vms_own_files_are_reached(maker: Maker, plain: PlainSupervisor) -> 
     plain.kill(vm, soon())
 
 
+def test_a_file_of_the_vms_own_is_made_once_from_its_seed(maker: Maker, plain: PlainSupervisor, tmp_path: pathlib.Path) -> None:
+    template = tmp_path / "OVMF_VARS.fd"
+    template.write_text("template\n")
+    template.chmod(0o600)
+    vm = maker.layout.vm("web")
+    maker.define("web", spec_reading(maker, vm, [FileUse("efivars", "efivars", writable=True, seed=str(template))]), ISOLATED)
+    own = pathlib.Path(vm.data, "efivars")
+    for content in ("template", "changed"):
+        assert plain.start([vm], soon()) == {}
+        until(lambda content=content: content in console(vm), "the file was read")
+        plain.kill(vm, soon())
+        assert own.stat().st_uid == UID
+        own.write_text("changed\n")
+
+
 def test_a_path_that_climbs_out_of_data_is_not_taken_for_the_vms(maker: Maker) -> None:
     vm = maker.layout.vm("web")
     maker.define("web", maker.stub_spec("stay", files=(FileUse(f"{vm.data}/../secrets.json", "x"),)), ISOLATED)
@@ -148,7 +163,7 @@ def test_what_cannot_be_given_is_named(maker: Maker, plain: PlainSupervisor, tmp
 
 def test_documents_are_the_vms_to_read(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.layout.vm("web")
-    paths = sandbox_paths([], ISOLATED, jailed=False)
+    paths = sandbox_paths(vm, [], ISOLATED, jailed=False)
     spec = maker.stub_spec("read", f"{paths.documents}doc.json", documents={"fc.json": "{}\n"}, document_uses={"doc.json": "fc.json"})
     maker.define("web", spec, ISOLATED)
     assert plain.start([vm], soon()) == {}
@@ -193,7 +208,7 @@ def test_a_block_device_becomes_a_node_of_the_vms_own(maker: Maker, plain: Plain
 def test_taps_of_ours_come_and_go_with_the_vm(maker: Maker, plain: PlainSupervisor) -> None:
     taps = (TapUse("vmtest0123", ours=True, mtu=1400), TapUse("vmtest0124", ours=True, queue_pairs=2))
     vm = maker.define("web", maker.stub_spec("stay", taps=taps), ISOLATED)
-    for _ in range(2):
+    for dummy in range(2):
         assert plain.start([vm], soon()) == {}
         shown = subprocess.run(["ip", "-details", "link", "show", "vmtest0123"], capture_output=True, text=True, timeout=10, check=True).stdout
         assert f"user {UID}" in shown

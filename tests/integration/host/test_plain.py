@@ -154,7 +154,7 @@ def test_an_end_that_was_asked_for_is_never_restarted(maker: Maker, plain: Plain
 
 def test_the_last_console_is_kept(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.define("web", maker.stub_spec("up-then", "true"))
-    for _ in range(2):
+    for dummy in range(2):
         plain.start([vm], soon())
         assert plain.wait_ended(vm, soon())
     assert pathlib.Path(vm.console_previous).read_text() == pathlib.Path(vm.console_log).read_text() == "stub speaking: up-then true\n"

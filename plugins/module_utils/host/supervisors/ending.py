@@ -13,7 +13,7 @@ import typing as t
 
 from ...errors import DeadlineExceeded
 from .. import events, processes
-from ..files import last_lines, os_errors, read_text
+from ..files import last_lines, os_errors, read_text, remove
 
 if t.TYPE_CHECKING:
     from ..layout import VmLayout
@@ -65,8 +65,7 @@ def clear_up_after(vm: VmLayout) -> None:
     """Records and clears up what a killed supervisor, or a host that went down, left behind. Does nothing while the VMM runs."""
     if not os.path.lexists(vm.launch):
         with os_errors(f"remove {vm.pid}"):
-            if os.path.lexists(vm.pid):
-                os.unlink(vm.pid)
+            remove(vm.pid)
         return
     run_verb(vm, "ended", "abandoned")
     run_verb(vm, "clear")

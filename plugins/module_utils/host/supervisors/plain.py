@@ -12,7 +12,7 @@ import typing as t
 
 from ...errors import Internal
 from .. import processes
-from ..files import ensure_dir, os_errors, read_text, write_if_different
+from ..files import ensure_dir, os_errors, read_text, remove, write_if_different
 from . import ending
 
 if t.TYPE_CHECKING:
@@ -158,7 +158,8 @@ class PlainSupervisor:
         return False
 
     def forget(self, vm: VmLayout) -> None:
-        """All its traces are in the VM's run-time directory, which goes with the VM."""
+        """Its own traces are in the VM's run-time directory, which goes with the VM; what the launch file left on the host is cleared up."""
+        ending.clear_up_after(vm)
 
     # --- inside -------------------------------------------------------------------------------------------
     def _spawn(self, vm: VmLayout) -> None:
@@ -166,8 +167,7 @@ class PlainSupervisor:
         ensure_dir(vm.dir, 0o711)
         with os_errors(f"start the supervisor of VM {vm.name}"):
             for stale in (f"{vm.run}/started", f"{vm.run}/problem"):
-                if os.path.lexists(stale):
-                    os.unlink(stale)
+                remove(stale)
             log = os.open(vm.vmm_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 # setsid --fork: a session of its own, and no child of the task's, which would wait for it or take it along.

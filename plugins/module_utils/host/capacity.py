@@ -1,0 +1,79 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much a host has, and how it is set up against its guests. Standard library only; changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from .files import read_kernel
+
+
+def capacity(state_dir: str) -> dict[str, t.Any]:
+    """CPUs that we may use, memory, huge pages by size, NUMA nodes, and the file system of C(state_dir) (or of what there is of its path)."""
+    memory = _meminfo()
+    there = state_dir
+    while not os.path.isdir(there) and there != "/":
+        there = os.path.dirname(there)
+    disk = os.statvfs(there)
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_bytes": memory.get("MemTotal", 0),
+        "memory_available_bytes": memory.get("MemAvailable", 0),
+        "hugepages": _hugepages(),
+        "numa_nodes": max(1, sum(1 for name in _entries("/sys/devices/system/node") if name.startswith("node") and name[4:].isdigit())),
+        "disk": {"path": there, "size_bytes": disk.f_frsize * disk.f_blocks, "available_bytes": disk.f_frsize * disk.f_bavail},
+    }
+
+
+def hardening() -> dict[str, t.Any]:
+    """What leaks between guests: swap and same-page merging (memory), SMT siblings (CPU), known vulnerabilities. None: the kernel does not say."""
+    vulnerabilities = "/sys/devices/system/cpu/vulnerabilities"
+    ksm = _first_line("/sys/kernel/mm/ksm/run")
+    return {
+        "swap": len(_read("/proc/swaps").splitlines()) > 1,
+        "ksm": None if ksm is None else ksm == "1",
+        "smt": _first_line("/sys/devices/system/cpu/smt/control"),
+        "vulnerable": sorted(name for name in _entries(vulnerabilities) if (_first_line(f"{vulnerabilities}/{name}") or "").startswith("Vulnerable")),
+    }
+
+
+def _meminfo() -> dict[str, int]:
+    found = {}
+    for line in _read("/proc/meminfo").splitlines():
+        key, dummy, rest = line.partition(":")
+        words = rest.split()
+        if len(words) == 2 and words[1] == "kB":
+            found[key] = int(words[0]) * 1024
+    return found
+
+
+def _hugepages() -> list[dict[str, int]]:
+    base = "/sys/kernel/mm/hugepages"
+    found = []
+    for name in sorted(_entries(base)):
+        size = name.removeprefix("hugepages-").removesuffix("kB")
+        if size.isdigit():
+            total, free = (int(_first_line(f"{base}/{name}/{key}") or 0) for key in ("nr_hugepages", "free_hugepages"))
+            found.append({"size_bytes": int(size) * 1024, "total": total, "free": free})
+    return found
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return read_kernel(path)
+    return ""
+
+
+def _first_line(path: str) -> str | None:
+    lines = _read(path).splitlines()
+    return lines[0].strip() if lines else None
+
+
+def _entries(path: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(path)
+    return []
