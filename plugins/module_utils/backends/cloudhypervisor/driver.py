@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import typing as t
 
@@ -76,12 +77,29 @@ class Driver:
         }
 
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        """What a refused configuration leaves behind is dropped, so that it can be tried again."""
         connection = Connection(socket, deadline)
         version = parse_version(str(client.ping(connection).get("version", "")))
-        client.create(connection, translate.document(config, translate.Wiring(version=version)))
+        body = translate.document(config, translate.Wiring(version=version))
+        was_absent = self.observe(socket, deadline).state == "absent"
+        try:
+            client.create(connection, body)
+        except FailedPrecondition:
+            if was_absent:
+                client.delete(connection)
+            raise
 
     def boot_on(self, socket: str, deadline: float) -> None:
-        client.boot(Connection(socket, deadline))
+        """A boot that fails late leaves a VM that can neither boot nor run until it is shut down; that is done, so that it can be tried again."""
+        connection = Connection(socket, deadline)
+        was_created = self.observe(socket, deadline).state == "created"
+        try:
+            client.boot(connection)
+        except FailedPrecondition:
+            if was_created:
+                with contextlib.suppress(FailedPrecondition):  # nothing was left behind
+                    client.shutdown(connection)
+            raise
 
     def shutdown_on(self, socket: str, deadline: float) -> None:
         """Idempotent; the VM is defined and not booted afterwards."""
