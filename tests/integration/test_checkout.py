@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def test_ad_hoc_command_in_the_checkout(tmp_path: pathlib.Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-o", "-m", "unkey.vmcp.vmcp_vm_info"]
+    command = [str(pathlib.Path(sys.executable).with_name("ansible")), "localhost", "-m", "unkey.vmcp.vmcp_vm_info"]
     arguments = ["-a", json.dumps({"state_dir": str(tmp_path / "state")})]
     ended = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout + ended.stderr

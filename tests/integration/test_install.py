@@ -18,9 +18,10 @@ TIMEOUT_S = 180
 
 
 def run(*command: str, cwd: pathlib.Path, collections: pathlib.Path) -> str:
-    """One of Ansible's commands, away from the checkout: no ansible.cfg of ours, no other collections."""
+    """One of Ansible's commands, away from the checkout (its ansible.cfg is not seen from C(cwd)) and from other collections."""
     binary = pathlib.Path(sys.executable).with_name(command[0])
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_CONFIG": os.devnull, "ANSIBLE_LOCALHOST_WARNING": "false"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment |= {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_LOCALHOST_WARNING": "false"}
     ended = subprocess.run([str(binary), *command[1:]], cwd=cwd, env=environment, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -65,7 +66,7 @@ def test_modules_are_documented_from_there(installed: pathlib.Path) -> None:
 
 def test_module_runs_from_there(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     arguments = json.dumps({"state_dir": str(tmp_path / "state")})
-    text = run("ansible", "localhost", "-o", "-m", "unkey.vmcp.vmcp_vm_info", "-a", arguments, cwd=tmp_path, collections=installed)
+    text = run("ansible", "localhost", "-m", "unkey.vmcp.vmcp_vm_info", "-a", arguments, cwd=tmp_path, collections=installed)
     assert json.loads(text.partition("=>")[2])["vms"] == []
     assert not (tmp_path / "state").exists(), "looking makes nothing"
 
