@@ -98,7 +98,8 @@ options:
   wait_for:
     description:
       - Conditions that must hold before the task ends, all under O(wait_timeout).
-      - V(running), C({console: REGEX}) (in the output of this boot), C({tcp: PORT, host: ADDRESS}), C({file: PATH}) or C({vsock: PORT}).
+      - >-
+        V(running), C({console: REGEX}) (in the output of this boot), C({tcp: PORT, host: ADDRESS}), C({file: PATH}) or C({vsock: PORT}).
       - A failure says which one did not hold, shows the console's last lines, and leaves the VM as it is.
     type: list
     elements: raw

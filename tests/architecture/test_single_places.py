@@ -13,6 +13,8 @@ from .source import PLUGINS, Source, core, modules, sources
 
 LINES_EXPECTED = 300
 LINES_MAX = 450
+# Nobody reads or edits these: their size says nothing.
+GENERATED = "# Written by tools/generate.py"
 
 
 def users_of_attribute(name: str) -> list[str]:
@@ -42,7 +44,8 @@ def test_no_error_is_swallowed(source: Source) -> None:
         if isinstance(node, ast.ExceptHandler):
             caught = {ast.unparse(part) for part in (node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]) if part is not None}
             assert caught, f"{source.name}:{node.lineno}: a bare except"
-            assert not caught & broad, f"{source.name}:{node.lineno}: except {', '.join(sorted(caught & broad))}"
+            hands_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+            assert hands_on or not caught & broad, f"{source.name}:{node.lineno}: except {', '.join(sorted(caught & broad))}"
 
 
 @pytest.mark.parametrize("source", modules(), ids=lambda source: source.name)
@@ -60,6 +63,8 @@ def test_there_are_modules_to_look_at() -> None:
 
 @pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
 def test_size(source: Source) -> None:
+    if GENERATED in source.path.read_text(encoding="utf-8"):
+        return
     assert source.lines <= LINES_MAX, f"{source.path.name} has {source.lines} lines: what is its second responsibility?"
     if source.lines > LINES_EXPECTED and not source.name.startswith(("modules.", "doc_fragments.")):
         warnings.warn(f"{source.path.relative_to(PLUGINS)} has {source.lines} lines, more than {LINES_EXPECTED}", stacklevel=1)

@@ -112,7 +112,8 @@ def _version(request: VmRequest, stored: t.Optional[Definition], backend: str, h
         return Installed(backend, stored.backend_version, stored.binary, stored.helpers), _binary_lack(stored, candidates)
     current = next((c for c in candidates if c.current), None)
     if current is None:
-        return None, [Violation("backend", f"{backend} is not installed on this host. Install it with the role unkey.vmcp.vmcp_{backend}, or put its binary on the PATH of root.")]
+        problem = host.problems.get(backend) or f"{backend} is not installed on this host. Install it with the role unkey.vmcp.vmcp_{backend}, or put its binary on the PATH of root."
+        return None, [Violation("backend", problem)]
     return current, []
 
 

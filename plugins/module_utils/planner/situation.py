@@ -69,15 +69,16 @@ class Situation:
 
 @dataclasses.dataclass(frozen=True)
 class HostView:
-    """The host as far as a plan depends on it. C(defaults) is the content of C(host.json) ({} where there is none)."""
+    """The host as far as a plan depends on it. C(problems): backend to why a binary that was found is of no
+    use. C(defaults): C(backend) with C(backend_source), and C(boot), from environment and C(host.json)."""
 
     installed: tuple[Installed, ...] = ()
+    problems: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     hardware_kvm: bool = False
     kvm_usable: bool = False
     defaults: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     root: bool = False
     systemd: bool = False
-    kvm_problem: str = ""
 
     def of(self, backend: str) -> tuple[Installed, ...]:
         return tuple(i for i in self.installed if i.backend == backend)

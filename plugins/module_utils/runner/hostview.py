@@ -9,10 +9,11 @@ import typing as t
 
 from ..errors import InvalidArgument, Violation
 from ..host import probe
+from ..host.discovery import discover
 from ..host.host_json import HostDefaults
 from ..host.layout import Layout
 from ..model.definition import Definition
-from ..model.words import BACKEND_CHOICES
+from ..model.words import BACKEND_CHOICES, BACKENDS
 from ..planner.situation import HostView
 
 if t.TYPE_CHECKING:
@@ -22,21 +23,20 @@ if t.TYPE_CHECKING:
 def host_view(
     layout: Layout, defaults: HostDefaults, uid: int, environ: t.Mapping[str, str], request: VmRequest, stored: t.Optional[Definition]
 ) -> HostView:
-    """The host for one plan. A VM that keeps backend and version needs no discovery: its binary is pinned."""
+    """The host for one plan. A VM that keeps backend and version needs no discovery: its binary is pinned. Else only what may be chosen is looked for."""
+    default, source = _default_backend(defaults, environ)
+    asked = request.options.get("backend")
+    if asked in (None, "auto"):
+        asked = stored.backend if stored else default
+    keeps = stored is not None and asked == stored.backend and not request.options.get("backend_version") and request.option("state") != "restarted"
+    found = discover(() if keeps else BACKENDS if asked == "auto" else (asked,))
     kvm = probe.kvm()
-    backend, source = _default_backend(defaults, environ)
-    options = request.options
-    keeps = (
-        stored is not None
-        and options.get("backend") in (None, "auto", stored.backend)
-        and not options.get("backend_version")
-        and request.option("state") != "restarted"
-    )
     return HostView(
-        installed=() if keeps else tuple(probe.installed()),
+        installed=found.installed,
+        problems={p.backend: p.message for p in found.problems},
         hardware_kvm=kvm.hardware,
         kvm_usable=kvm.usable,
-        defaults={"backend": backend, "backend_source": source, "boot": defaults.boot},
+        defaults={"backend": default, "backend_source": source, "boot": defaults.boot},
         root=uid == 0,
         systemd=uid == 0 and layout.is_system and probe.systemd_runs(),
     )
