@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A strict stand-in for the firecracker binary, version 1.16.1: its command line, API, state machine, error texts and exit codes, without a VM.
 
-Named C(firecracker) on PATH (C(install)) it is started like the real one. Every request and reply is also checked against Firecracker's own API document where that is
-beside the clone: a request that we would accept and the document would not is refused with a text that begins with C([document]).
+Named C(firecracker) on PATH (C(install)) it is started like the real one. Every request and reply is also checked against Firecracker's own API
+document where that is beside the clone: a request that we would accept and the document would not is refused with a text that begins
+with C([document]).
 
 The kernel decides what its "guest" prints and does, as far as C(tests/guests.py) made it; any other ELF file prints C(FAKE_GUEST_GREETING) and
 obeys Ctrl+Alt+Del. Environment:
@@ -27,20 +28,18 @@ import threading
 import time
 import typing as t
 
-if not __package__:
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-    from firecracker_microvm import Fault, MicroVm
-    from micro_http import Server
-    from openapi import Document, find
-else:
-    from .firecracker_microvm import Fault, MicroVm
-    from .micro_http import Server
-    from .openapi import Document, find
+if __name__ == "__main__":
+    # Started as a process, like the real one: the checkout under its collection's name, as tests/conftest.py links it.
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from ansible_collections.unkey.vmcp.tests.fakes.firecracker_microvm import Fault, MicroVm
+from ansible_collections.unkey.vmcp.tests.fakes.micro_http import Server
+from ansible_collections.unkey.vmcp.tests.fakes.openapi import Document, find
 
 VERSION = "1.16.1"
 DOCUMENT = f"firecracker-v{VERSION}.yaml"
-# In the code and not in the document.
-_UNDOCUMENTED = re.compile(r"DELETE .*")
+# In the code and not in the document: hot-unplug, and surplus segments of a path.
+_UNDOCUMENTED = re.compile(r"DELETE .*|GET /version/.*")
 
 _FLAGS = {"--no-api", "--no-seccomp", "--boot-timer", "--enable-pci", "--show-level", "--show-log-origin", "--version", "--help", "--snapshot-version"}
 _VALUES = {
@@ -96,14 +95,22 @@ def parse(words: list[str]) -> dict[str, str]:
     while rest:
         word = rest.pop(0)
         if word not in _FLAGS | _VALUES:
-            raise Exit(153, f"Arguments parsing error: Found argument '{word.lstrip('-')}' which wasn't expected", f'ParseArguments(UnexpectedArgument("{word.lstrip("-")}"))')
+            raise Exit(
+                153,
+                f"Arguments parsing error: Found argument '{word.lstrip('-')}' which wasn't expected",
+                f'ParseArguments(UnexpectedArgument("{word.lstrip("-")}"))',
+            )
         if word in given:
-            raise Exit(153, f"Arguments parsing error: The argument '{word[2:]}' was provided more than once.", f'ParseArguments(DuplicateArgument("{word[2:]}"))')
+            raise Exit(
+                153, f"Arguments parsing error: The argument '{word[2:]}' was provided more than once.", f'ParseArguments(DuplicateArgument("{word[2:]}"))'
+            )
         if word in _VALUES and not rest:
             raise Exit(153, f"Arguments parsing error: The argument '{word[2:]}' requires a value.", f'ParseArguments(MissingValue("{word[2:]}"))')
         given[word] = rest.pop(0) if word in _VALUES else ""
     if "--no-seccomp" in given and "--seccomp-filter" in given:
-        raise Exit(153, "Arguments parsing error: Argument 'no-seccomp' cannot be used together with argument 'seccomp-filter'.", "ParseArguments(ForbiddenArgument)")
+        raise Exit(
+            153, "Arguments parsing error: Argument 'no-seccomp' cannot be used together with argument 'seccomp-filter'.", "ParseArguments(ForbiddenArgument)"
+        )
     return given
 
 
@@ -136,6 +143,7 @@ def run(given: dict[str, str], log: Log) -> None:
     texts = {flag: _read(given[flag], log) for flag in ("--config-file", "--metadata") if flag in given}
     ended = threading.Event()
     microvm = MicroVm(instance, VERSION, int(given.get("--mmds-size-limit", "51200")), ended.set, pci="--enable-pci" in given)
+    server = None
     if "--no-api" not in given:
         listener = _listen(given.get("--api-sock", "/run/firecracker.socket"))
         server = Server(
@@ -152,6 +160,8 @@ def run(given: dict[str, str], log: Log) -> None:
         except Fault as exc:
             raise Exit(1, f"RunWithApiError error: Failed to build MicroVM from Json: {exc}", f"RunWithApi(BuildFromJson({exc}))") from exc
     ended.wait()
+    if server is not None:
+        server.drain()
     log.info("Firecracker exiting successfully. exit_code=0")
 
 
@@ -177,7 +187,9 @@ def _listen(path: str) -> socket.socket:
         listener.bind(path)
     except OSError as exc:
         raise Exit(
-            1, f"RunWithApiError error: Failed to open the API socket at: {path}. Check that it is not already used.", f'RunWithApi(FailedToBindSocket("{path}"))'
+            1,
+            f"RunWithApiError error: Failed to open the API socket at: {path}. Check that it is not already used.",
+            f'RunWithApi(FailedToBindSocket("{path}"))',
         ) from exc
     listener.listen()
     return listener

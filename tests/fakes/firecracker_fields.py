@@ -71,7 +71,10 @@ FIELDS: dict[str, Tree] = {
     "serial": {"serial_out_path": (str, None), "rate_limiter": (_BUCKET, None)},
     "logger": {"log_path": (str, None), "level": (str, None), "show_level": (bool, None), "show_log_origin": (bool, None), "module": (str, None)},
     "metrics": {"metrics_path": (str, REQUIRED)},
-    "cpu-config": {key: ([ANY if key != "kvm_capabilities" else str], []) for key in ("kvm_capabilities", "cpuid_modifiers", "msr_modifiers", "reg_modifiers", "vcpu_features")},
+    "cpu-config": {
+        key: ([ANY if key != "kvm_capabilities" else str], [])
+        for key in ("kvm_capabilities", "cpuid_modifiers", "msr_modifiers", "reg_modifiers", "vcpu_features")
+    },
     "action": {"action_type": (("FlushMetrics", "InstanceStart", "SendCtrlAltDel"), REQUIRED)},
     "vm": {"state": (("Paused", "Resumed"), REQUIRED)},
 }

@@ -16,10 +16,7 @@ import sys
 import threading
 import typing as t
 
-if not __package__:
-    from firecracker_fields import FIELDS, REQUIRED, deserialize
-else:
-    from .firecracker_fields import FIELDS, REQUIRED, deserialize
+from ansible_collections.unkey.vmcp.tests.fakes.firecracker_fields import deserialize
 
 Tree = dict[str, t.Any]
 
@@ -28,11 +25,8 @@ BEFORE = "The requested operation is not supported before starting the microVM."
 DEFAULT_ARGS = "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
 _ENOENT = "No such file or directory (os error 2)"
 # Paths of PUT requests that configure, by part of the document; lists take an id as the next segment.
-_PARTS = {
-    "boot-source": "boot-source", "machine-config": "machine-config", "cpu-config": "cpu-config", "drives": "drives", "network-interfaces": "network-interfaces",
-    "vsock": "vsock", "balloon": "balloon", "mmds/config": "mmds-config", "entropy": "entropy", "hotplug/memory": "memory-hotplug", "logger": "logger",
-    "metrics": "metrics", "serial": "serial",
-}  # fmt: skip
+_PARTS = {part: part for part in ("boot-source", "machine-config", "cpu-config", "drives", "network-interfaces", "vsock", "balloon", "entropy")}
+_PARTS |= {"mmds/config": "mmds-config", "hotplug/memory": "memory-hotplug", "logger": "logger", "metrics": "metrics", "serial": "serial"}
 _LISTS = {"drives": "drive_id", "network-interfaces": "iface_id"}
 _MIB = 1 << 20
 _SLOT_MIB = 128
@@ -79,23 +73,26 @@ class MicroVm:
         raise Fault(f"Invalid request method and/or path: {method} {segments[0]}.")
 
     def _get(self, segments: list[str]) -> t.Any:
-        if segments == [""]:
-            return {"id": self._instance, "state": self.state, "vmm_version": self._version, "app_name": "Firecracker"}
-        if segments[0] == "version":
-            return {"firecracker_version": self._version}
-        if segments[0] == "machine-config":
-            return self._machine()
-        if segments[:2] == ["vm", "config"]:
-            return self._full_config()
-        if segments == ["balloon"]:
-            if not self._single.get("balloon"):
-                raise Fault("Balloon config error: No balloon device found.")
-            return self._single["balloon"]
-        if segments[0] == "mmds":
-            return {} if self._mmds is None else self._mmds
-        if segments[:2] == ["hotplug", "memory"]:
-            return self._memory_status()
+        """Surplus segments after a known path are ignored."""
+        readers: dict[tuple[str, ...], t.Callable[[], t.Any]] = {
+            ("",): lambda: {"id": self._instance, "state": self.state, "vmm_version": self._version, "app_name": "Firecracker"},
+            ("version",): lambda: {"firecracker_version": self._version},
+            ("machine-config",): self._machine,
+            ("vm", "config"): self._full_config,
+            ("balloon",): self._balloon,
+            ("mmds",): lambda: {} if self._mmds is None else self._mmds,
+            ("hotplug", "memory"): self._memory_status,
+        }
+        for path, read in readers.items():
+            if tuple(segments[: len(path)]) == path:
+                return read()
         raise Fault(f"Invalid request method and/or path: GET {segments[0]}.")
+
+    def _balloon(self) -> Tree:
+        balloon = self._single.get("balloon")
+        if not balloon:
+            raise Fault("Balloon config error: No balloon device found.")
+        return balloon
 
     def _memory_status(self) -> Tree:
         if self.state == "Not started":
@@ -130,7 +127,18 @@ class MicroVm:
                 raise Fault(f"Configuration for VMM from one single json failed: Invalid JSON: missing field `{part}`")
         if metadata is not None:
             self._put_mmds(deserialize_json(metadata.encode()))
-        for part in ("machine-config", "cpu-config", "boot-source", "drives", "network-interfaces", "vsock", "balloon", "mmds-config", "entropy", "memory-hotplug"):
+        for part in (
+            "machine-config",
+            "cpu-config",
+            "boot-source",
+            "drives",
+            "network-interfaces",
+            "vsock",
+            "balloon",
+            "mmds-config",
+            "entropy",
+            "memory-hotplug",
+        ):
             for body in wire.get(part) or [] if part in _LISTS else [wire.get(part)]:
                 if body is not None:
                     self._put(part, body, [body.get(_LISTS[part], "")] if part in _LISTS else [])
@@ -177,6 +185,9 @@ class MicroVm:
         if value["socket"]:
             if any(value[key] is not None for key in ("path_on_host", "is_read_only", "rate_limiter", "io_engine")):
                 raise Fault(prefix + "Unable to create the virtio block device: Invalid block config.")
+            with socket.socket(socket.AF_UNIX) as backend:
+                if backend.connect_ex(value["socket"]):
+                    raise Fault(f"{prefix}Unable to create the virtio block device: Vhost user backend error: Vhost-user error: Failed to connect to UDS")
             return
         if not value["path_on_host"]:
             raise Fault(prefix + "Unable to create the virtio block device: Invalid block config.")
@@ -194,7 +205,10 @@ class MicroVm:
         if len(value["host_dev_name"]) > 15:
             raise Fault(prefix + "Invalid interface name")
         if any(nic["host_dev_name"] == value["host_dev_name"] for nic in others):
-            raise Fault(prefix + f"Error while creating ifreq structure: Device or resource busy (os error 16). Invalid TUN/TAP Backend provided by {value['host_dev_name']}.")
+            raise Fault(
+                prefix
+                + f"Error while creating ifreq structure: Device or resource busy (os error 16). Invalid TUN/TAP Backend provided by {value['host_dev_name']}."
+            )
 
     def _check_vsock(self, value: Tree) -> None:
         backend = socket.socket(socket.AF_UNIX)
@@ -317,6 +331,3 @@ def deserialize_json(body: bytes) -> t.Any:
         return json.loads(body)
     except ValueError as exc:
         raise Fault(f"An error occurred when deserializing the json body of a request: {exc}.") from exc
-
-
-__all__ = ["FIELDS", "REQUIRED", "Fault", "MicroVm"]

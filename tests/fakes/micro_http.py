@@ -76,8 +76,12 @@ class Server:
             return True
         with self._turn:
             status, body = self.handler(*request)
-        self._send(client, self._reply(status, body))
+            self._send(client, self._reply(status, body))
         return True
+
+    def drain(self, patience_s: float = 1.0) -> None:
+        """Waits until no reply is under way: a process that is about to end owes the answer to the request that ended it."""
+        self._turn.acquire(timeout=patience_s)
 
     def _read_request(self, client: socket.socket, stream: t.BinaryIO) -> tuple[str, str, bytes | None] | None:
         line = self._line(stream)

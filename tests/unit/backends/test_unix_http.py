@@ -15,6 +15,7 @@ import time
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.unix_http import REPLY_BYTES_MAX, Connection, raw_request
 

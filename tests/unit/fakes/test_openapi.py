@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.unkey.vmcp.tests.fakes.openapi import Document
 
 _SCHEMAS = """

@@ -79,10 +79,10 @@ class Driver:
         wire = translate.document(config, translate.Wiring())
         client = _client(socket, deadline, None)
         current = client.vm_config()
-        strangers = translate.strangers(current, wire)
+        strangers = ", ".join(translate.strangers(current, wire))
         if strangers:
             raise FailedPrecondition(
-                f"The Firecracker behind {socket} already has {', '.join(strangers)}, and its API cannot take them away. Start another process for this configuration."
+                f"The Firecracker behind {socket} already has {strangers}, and its API cannot take that away. Start another process for this configuration."
             )
         for part, body in translate.parts_in_order(wire):
             if not translate.holds(current, part, body):
