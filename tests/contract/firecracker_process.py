@@ -7,7 +7,6 @@ What the launch file does on a host is done here in its simplest form: documents
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import shutil
@@ -17,6 +16,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends import unix_http
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.firecracker.driver import Driver
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec, Paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
@@ -128,21 +128,19 @@ class Vmm:
     def empty(self, **environment: str) -> None:
         """A process without a VM, as somebody else would run it for an endpoint."""
         self.run((self.binary, "--api-sock", "vmm/api.sock", "--id", "web-1", "--log-path", self.layout.vmm_log), **environment)
-        # The real one makes its socket a moment before it serves it.
-        until(lambda: self._answers() or bool(environment), "an answer")
+        until(self._answers, "an answer")
 
     def greeted(self) -> None:
         until(lambda: GREETING in self.console, "the greeting")
         until(self._answers, "an answer")
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            import socket as sockets
-
-            with sockets.socket(sockets.AF_UNIX) as probe:
-                probe.connect(os.path.relpath(self.socket))
-                return True
-        return False
+        try:
+            unix_http.connect(self.socket, soon()).close()
+        except OSError:
+            # Not made yet, or made and not listened on yet.
+            return False
+        return True
 
     def state(self) -> str:
         return self.driver.observe(self.socket, soon(), os.geteuid()).state

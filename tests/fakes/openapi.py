@@ -28,7 +28,7 @@ def find(name: str) -> Document | None:
 
 class Document:
     def __init__(self, text: str) -> None:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
 
         # Ten times as fast, where the C library was there when PyYAML was built.
         self._tree: Node = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

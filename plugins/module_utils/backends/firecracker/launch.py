@@ -60,7 +60,9 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
     return LaunchSpec(
         argv=(
             definition.binary,
-            *_arguments(definition, isolation, {name: f"{paths.documents}{name}" if paths.documents else layout.document(name) for name in documents}, paths, log),
+            *_arguments(
+                definition, isolation, {name: f"{paths.documents}{name}" if paths.documents else layout.document(name) for name in documents}, paths, log
+            ),
             *_limits(documents),
         ),
         files=translate.file_uses(config),

@@ -19,10 +19,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import
 LAYOUT = Layout("/s", "/r").vm("web-1")
 PLAIN = Isolation(uid=None, jail=False, seccomp=True)
 JAIL = Isolation(uid=200_001, jail=True, seccomp=True)
-INSIDE = Paths(
-    files={alias: f"/files/{alias}" for alias in ("kernel", "root_0", "firecracker.json", "metadata.json", "vmm.log")},
-    sockets="vmm",
-)
+INSIDE = Paths(files={alias: f"/files/{alias}" for alias in ("kernel", "root_0")}, sockets="vmm", documents="/files/")
 
 
 def definition(helpers: dict[str, str] | None = None) -> Definition:
@@ -48,6 +45,7 @@ def test_a_plain_process() -> None:
     assert json.loads(spec.documents["firecracker.json"])["boot-source"]["kernel_image_path"] == "/k"
     assert (spec.jailer, spec.stdout_is_console, spec.stdout_dropped, spec.devices) == (None, True, False, ("/dev/kvm",))
     assert spec.vmm_log_in_sandbox == "/s/vms/web-1/vmm.log"
+    assert spec.exit_zero_is_reboot
     assert spec.document_uses == {"firecracker.json": "firecracker.json"}
 
 
