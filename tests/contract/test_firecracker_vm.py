@@ -156,6 +156,12 @@ def test_describe_gives_back_what_was_launched(vmm: Vmm) -> None:
     assert described["counters"]["memory_hotplug"]["plugged_size_mib"] == 0
 
 
+def test_a_custom_cpu_template(vmm: Vmm) -> None:
+    vmm.start(vmm.config(cpu={"template": {"kvm_capabilities": [], "cpuid_modifiers": []}}))
+    vmm.greeted()
+    assert vmm.state() == "running"
+
+
 def test_the_network_and_metadata(vmm: Vmm) -> None:
     if vmm.which == "real" and os.geteuid() != 0:
         pytest.skip("real taps need root")

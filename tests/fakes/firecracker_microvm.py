@@ -125,6 +125,8 @@ class MicroVm:
         for part in ("boot-source", "drives"):
             if part not in wire:
                 raise Fault(f"Configuration for VMM from one single json failed: Invalid JSON: missing field `{part}`")
+        if isinstance(wire.get("cpu-config"), str):
+            wire["cpu-config"] = deserialize_json(pathlib.Path(wire["cpu-config"]).read_bytes())
         if metadata is not None:
             self._put_mmds(deserialize_json(metadata.encode()))
         for part in (

@@ -19,6 +19,7 @@ if t.TYPE_CHECKING:
 
 CONFIG_DOCUMENT = "firecracker.json"
 METADATA_DOCUMENT = "metadata.json"
+CPU_DOCUMENT = "cpu.json"
 LOG_ALIAS = "vmm.log"
 API_SOCKET = "api.sock"
 # What Firecracker stores of metadata unless it is told a larger limit.
@@ -53,16 +54,12 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         raise InvalidArgument.of(
             [Violation("config.vsock.path", f"A VM in its sandbox makes its sockets in a directory of its own. Leave it out: it is {layout.vsock_socket}.")]
         )
-    documents = {CONFIG_DOCUMENT: _text(translate.document(config, wiring(definition, paths, metadata)))}
-    if metadata is not None:
-        documents[METADATA_DOCUMENT] = _text(metadata)
+    documents = _documents(translate.document(config, wiring(definition, paths, metadata)), metadata, paths, layout)
     log = f"{paths.documents}{LOG_ALIAS}" if paths.documents else layout.vmm_log
     return LaunchSpec(
         argv=(
             definition.binary,
-            *_arguments(
-                definition, isolation, {name: f"{paths.documents}{name}" if paths.documents else layout.document(name) for name in documents}, paths, log
-            ),
+            *_arguments(definition, isolation, {name: _seen(name, paths, layout) for name in documents}, paths, log),
             *_limits(documents),
         ),
         files=translate.file_uses(config),
@@ -77,6 +74,23 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         vmm_log_in_sandbox=log,
         devices=("/dev/kvm", *(("/dev/net/tun",) if config.network else ())),
     )
+
+
+def _documents(wire: dict[str, t.Any], metadata: t.Optional[t.Any], paths: Paths, layout: VmLayout) -> dict[str, str]:
+    documents = {}
+    if isinstance(wire.get("cpu-config"), dict):
+        # Inside the configuration file it is understood since 1.13 only, as a file of its own since there have been custom templates.
+        documents[CPU_DOCUMENT] = _text(wire["cpu-config"])
+        wire = {**wire, "cpu-config": _seen(CPU_DOCUMENT, paths, layout)}
+    documents[CONFIG_DOCUMENT] = _text(wire)
+    if metadata is not None:
+        documents[METADATA_DOCUMENT] = _text(metadata)
+    return documents
+
+
+def _seen(document: str, paths: Paths, layout: VmLayout) -> str:
+    """A document's path as the VMM sees it."""
+    return f"{paths.documents}{document}" if paths.documents else layout.document(document)
 
 
 def _arguments(definition: Definition, isolation: Isolation, documents: t.Mapping[str, str], paths: Paths, log: str) -> list[str]:

@@ -12,7 +12,7 @@ import dataclasses
 import re
 import typing as t
 
-from ...errors import InvalidArgument, Violation
+from ...errors import Internal, InvalidArgument, Violation
 from ..port import FileUse, Paths, TapUse
 
 if t.TYPE_CHECKING:
@@ -23,7 +23,6 @@ Tree = dict[str, t.Any]
 MIB = 1 << 20
 # Memory for growth is handed to the guest in slots of this size, the smallest that Firecracker takes.
 SLOT_MIB = 128
-KERNEL_ARGS_MAX = 2047
 VSOCK_SOCKET = "vsock.sock"
 # Firecracker's own default switches the serial port off. Modules stay allowed: distributions' kernels need them for their root file system.
 DEFAULT_KERNEL_ARGS = "console=ttyS0 reboot=k panic=1 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
@@ -121,7 +120,7 @@ def tap_uses(config: VmConfig, taps: t.Mapping[str, str]) -> tuple[TapUse, ...]:
 
 # --- to Firecracker ----------------------------------------------------------------------------------------
 def document(config: VmConfig, wiring: Wiring) -> Tree:
-    """The document of C(--config-file). InvalidArgument with everything that Firecracker's units cannot express (C(refusals))."""
+    """The document of C(--config-file). C(config) has passed the capability check. InvalidArgument with all C(refusals)."""
     refused = refusals(config, wiring)
     if refused:
         raise InvalidArgument.of(refused)
@@ -142,49 +141,26 @@ def document(config: VmConfig, wiring: Wiring) -> Tree:
         parts["entropy"] = {}
     room = (config.memory.max_size_bytes or 0) - config.memory.size_bytes
     if room > 0:
-        parts["memory-hotplug"] = {"total_size_mib": room // MIB, "slot_size_mib": SLOT_MIB}
+        parts["memory-hotplug"] = {"total_size_mib": _mib(room, "config.memory.max_size_bytes"), "slot_size_mib": SLOT_MIB}
     if wiring.metadata:
         parts["mmds-config"] = {"version": "V2", "network_interfaces": [nic["iface_id"] for nic in parts["network-interfaces"]]}
     return _merged(parts, config.backend_options.firecracker)
 
 
 def refusals(config: VmConfig, wiring: Wiring) -> list[Violation]:
-    """What no version of Firecracker can express: the values themselves, where the capability matrix speaks of features."""
+    """What is chosen for our own VMs and must be said for a VMM that somebody else runs. All else is the capability check's, which comes before."""
     found = []
-    if not config.boot.kernel_path:
-        found.append(Violation("config.boot.kernel_path", "Firecracker boots nothing but a kernel: give the path of an uncompressed vmlinux."))
-    if len((config.boot.kernel_args or "").encode()) > KERNEL_ARGS_MAX:
-        found.append(Violation("config.boot.kernel_args", f"Firecracker takes at most {KERNEL_ARGS_MAX} bytes."))
-    found += _memory_refusals(config)
-    if config.cpu.topology is not None and config.cpu.topology.threads_per_core > 1 and config.cpu.vcpu_count % 2:
-        found.append(Violation("config.cpu.topology.threads_per_core", "Two threads per core need an even number of virtual CPUs."))
-    for position, disk in enumerate(config.storage):
-        if disk.io_engine and disk.io_engine not in IO_ENGINES:
-            found.append(Violation(f"config.storage[{position}].io_engine", f"Firecracker has {' and '.join(IO_ENGINES)}, not {disk.io_engine}."))
     if config.vsock is not None and not (config.vsock.cid or wiring.cid):
         found.append(Violation("config.vsock.cid", "Give the context id of the guest, 3 or more: it is chosen only for VMs that are started here."))
     if config.vsock is not None and not (config.vsock.path or wiring.paths.sockets):
         found.append(Violation("config.vsock.path", "Give the path of the host's socket: it is chosen only for VMs that are started here."))
-    if wiring.metadata and not config.network:
-        found.append(Violation("metadata", "The guest reads it over the network: give the VM an interface in config.network."))
     return found
 
 
-def _memory_refusals(config: VmConfig) -> list[Violation]:
-    memory, found = config.memory, []
-    unit, words = (2 * MIB, "huge pages of 2 MiB") if memory.hugepages else (MIB, "MiB")
-    if memory.size_bytes % unit:
-        found.append(Violation("config.memory.size_bytes", f"Firecracker counts memory in {words}; the nearest is {-(-memory.size_bytes // unit) * unit}."))
-    if memory.hugepages and memory.hugepage_size_bytes not in (None, 2 * MIB):
-        found.append(Violation("config.memory.hugepage_size_bytes", "Firecracker uses huge pages of 2 MiB and no others."))
-    slot = SLOT_MIB * MIB
-    room = (memory.max_size_bytes or memory.size_bytes) - memory.size_bytes
-    if room % slot:
-        nearest = memory.size_bytes + -(-room // slot) * slot
-        found.append(Violation("config.memory.max_size_bytes", f"The room for growth must be whole steps of {SLOT_MIB} MiB; the nearest is {nearest}."))
-    if memory.balloon is not None and memory.balloon.size_bytes % MIB:
-        found.append(Violation("config.memory.balloon.size_bytes", "Firecracker counts the balloon in MiB."))
-    return found
+def _mib(size_bytes: int, field: str) -> int:
+    if size_bytes % MIB:
+        raise Internal(f"{field} is {size_bytes} bytes, which Firecracker cannot express in MiB; the capability check should have said so.")
+    return size_bytes // MIB
 
 
 def _boot_source(config: VmConfig, wiring: Wiring) -> Tree:
@@ -251,7 +227,7 @@ def _machine_config(config: VmConfig) -> Tree:
     topology = config.cpu.topology
     return _given(
         vcpu_count=config.cpu.vcpu_count,
-        mem_size_mib=config.memory.size_bytes // MIB,
+        mem_size_mib=_mib(config.memory.size_bytes, "config.memory.size_bytes"),
         smt=topology is not None and topology.threads_per_core > 1,
         cpu_template=config.cpu.template if isinstance(config.cpu.template, str) else None,
         huge_pages="2M" if config.memory.hugepages else None,
@@ -259,7 +235,7 @@ def _machine_config(config: VmConfig) -> Tree:
 
 
 def _balloon(balloon: Balloon) -> Tree:
-    wire = {"amount_mib": balloon.size_bytes // MIB, "deflate_on_oom": balloon.deflate_on_oom}
+    wire = {"amount_mib": _mib(balloon.size_bytes, "config.memory.balloon.size_bytes"), "deflate_on_oom": balloon.deflate_on_oom}
     # Only when asked for: versions before 1.14 refuse the word.
     return {**wire, "free_page_reporting": True} if balloon.free_page_reporting else wire
 

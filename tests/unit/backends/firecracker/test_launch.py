@@ -105,6 +105,14 @@ def test_a_sandboxed_vm_makes_its_sockets_in_its_own_directory() -> None:
     assert json.loads(launched(vsock={"path": "/e.sock"}).documents["firecracker.json"])["vsock"]["uds_path"] == "/e.sock"
 
 
+def test_a_custom_cpu_template_is_a_file_of_its_own() -> None:
+    spec = launched(JAIL, INSIDE, cpu={"template": {"kvm_capabilities": ["!171"]}})
+    assert json.loads(spec.documents["firecracker.json"])["cpu-config"] == "/files/cpu.json"
+    assert json.loads(spec.documents["cpu.json"]) == {"kvm_capabilities": ["!171"]}
+    assert spec.document_uses == {"cpu.json": "cpu.json", "firecracker.json": "firecracker.json"}
+    assert json.loads(launched(cpu={"template": {}}).documents["firecracker.json"])["cpu-config"] == "/s/vms/web-1/cpu.json"
+
+
 def test_no_secret_is_on_the_command_line() -> None:
     spec = launched(metadata={"password": "s3cret"}, network=[{"tap_device": "t"}])
     assert not any("s3cret" in word for word in (*spec.argv, *spec.stop, spec.documents["firecracker.json"]))
