@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 import typing as t
 
@@ -113,6 +114,24 @@ def test_a_jailed_vm_from_start_to_end(layout: Layout, tmp_path: pathlib.Path) -
     assert last is not None
     assert (last.code, last.signal) == (0, None)
     assert not os.path.exists(vm.api_socket)
+
+
+def test_the_launch_file_asks_the_guest_to_stop_without_a_module(layout: Layout, tmp_path: pathlib.Path) -> None:
+    vm, plain = layout.vm("web-1"), PlainSupervisor(layout)
+    kernel = _file(tmp_path, "vmlinux", pvh_guest(GREETING, "polite"))
+    _defined(layout, vm, VmConfig.model_validate({"memory": {"size_bytes": "128M"}, "boot": {"kernel_path": kernel}}))
+    plain.ensure_installed()
+    assert plain.start([vm], soon()) == {}
+    try:
+        until(lambda: GREETING in pathlib.Path(vm.console_log).read_text(), "the greeting")
+        subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+        assert plain.wait_ended(vm, soon())
+    finally:
+        plain.kill(vm, soon())
+    assert pathlib.Path(vm.console_log).read_text() == f"{GREETING}\ngoodbye\n"
+    last = events.last_exit(events.read(vm))
+    assert last is not None
+    assert (last.code, last.signal) == (0, None)
 
 
 def test_a_kernel_that_does_not_boot_in_the_jail_says_why_in_the_vms_log(layout: Layout, tmp_path: pathlib.Path) -> None:
