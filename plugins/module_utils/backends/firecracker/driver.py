@@ -1,7 +1,10 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Firecracker backend: C(port.Driver), composed of translate, launch and client."""
+"""The Firecracker backend: C(port.Driver), composed of translate, launch and client.
+
+These are imported where they are used: a task that finds nothing to do only observes, and a module's code is compiled anew on every run.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ import json
 import typing as t
 
 from ...errors import FailedPrecondition, Internal, InvalidArgument, Violation
-from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..port import Observed
 from ..unix_http import Connection, raw_request
-from . import launch, readback, translate
-from .client import Client, NotUnderstood
 
 if t.TYPE_CHECKING:
     from ...host.layout import VmLayout
     from ...model.config import VmConfig
     from ...model.definition import Definition
+    from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
+    from .client import Client
 
 _STATES = {"Running": "running", "Paused": "paused"}
 _ENDS_WITH_ITS_VM = (
@@ -30,9 +33,13 @@ class Driver:
     name = "firecracker"
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
-        return launch.launch_spec(definition, config, paths, isolation, layout, metadata)
+        from .launch import launch_spec
+
+        return launch_spec(definition, config, paths, isolation, layout, metadata)
 
     def uses(self, definition: Definition, config: VmConfig) -> tuple[tuple[FileUse, ...], tuple[TapUse, ...]]:
+        from . import translate
+
         return translate.file_uses(config), translate.tap_uses(config, definition.generated.get("taps", {}))
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
@@ -62,6 +69,8 @@ class Driver:
         return True
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
+        from . import readback
+
         client = _client(socket, deadline, peer_uid)
         wire = client.vm_config()
         try:
@@ -71,6 +80,8 @@ class Driver:
         return {"config": config, "counters": _counters(client, wire), "console_path": None}
 
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        from . import translate
+
         state = self.observe(socket, deadline).state
         if state != "absent":
             raise FailedPrecondition(
@@ -99,10 +110,14 @@ class Driver:
 
 
 def _client(socket: str, deadline: float, peer_uid: t.Optional[int]) -> Client:
+    from .client import Client
+
     return Client(Connection(socket, deadline, peer_uid))
 
 
 def _put(client: Client, part: str, body: dict[str, t.Any], from_user: bool) -> None:
+    from .client import NotUnderstood
+
     try:
         client.put_part(part, body)
     except NotUnderstood as exc:
