@@ -34,7 +34,7 @@ RETURN = r"""
 host:
   description:
     - C(kvm) tells V(hardware) KVM from one that lacks C(vmx) and C(svm), where a full Linux guest needs QEMU with TCG.
-    - C(backends) lists the installed versions of each VMM, C(lacks) what is missing as C({what, why, remedy}), C(capacity) processors, memory and disk space.
+    - C(backends) lists the installed versions of each VMM, C(lacks) what is missing as C({what, message, remedy, needed_for}).
   returned: success
   type: dict
   sample: {kvm: {present: true, usable: true, hardware: true}, lacks: []}
