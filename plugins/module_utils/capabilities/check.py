@@ -17,7 +17,7 @@ from ..model.config import VmConfig
 from ..model.units import format_size
 from ..model.words import BACKENDS
 from .catalogue import TITLES, capabilities_of
-from .matrix import IGNORED, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
+from .matrix import IGNORED, INERT, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
 from .subject import Subject, Use, measure, uses
 
 if t.TYPE_CHECKING:
@@ -75,6 +75,8 @@ class _Found:
         periods = periods_of(self.can, use)
         if periods is not None:
             support = lookup(periods, self.version)
+            if support is not None and support.level == INERT:
+                return
             if support is not None and support.level == IGNORED:
                 self.ignored.append(Violation(use.field, f"is ignored by {self.can.title}: {support.reason}."))
                 return

@@ -7,11 +7,11 @@ import random
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.shape import SHAPE
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.validate import read_config, validate, validate_given
-
-from cases import FIXTURES, assert_violations, load_cases
+from ansible_collections.unkey.vmcp.tests.cases import FIXTURES, assert_violations, load_cases
 
 EXAMPLES = sorted((FIXTURES / "example-configs").glob("*.json"))
 
@@ -54,8 +54,8 @@ def test_read_config_raises_with_all_violations() -> None:
 
 
 VALUES: tuple[t.Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 10**30, 1.5, float("nan"), float("inf"), "", "x", "5", "1G", "/a", "/a/../b", "a\nb", "\udcff", "9" * 5000, "1." + "9" * 400,
-    [], [None], [[]], [{}], {}, {"a": {}}, {1: 2}, {"id": "x"}, {"path": "/a"}, "9" * 15 + "p",
+    None, True, False, 0, -1, 1, 3, 10**30, 1.5, float("nan"), float("inf"), "", "x", "5", "1G", "/a", "/a/../b", "a\nb", "\udcff", "9" * 5000,
+    "1." + "9" * 400,     [], [None], [[]], [{}], {}, {"a": {}}, {1: 2}, {"id": "x"}, {"path": "/a"}, "9" * 15 + "p",
 )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def _tree(chance: random.Random, shape: t.Mapping[str, t.Any]) -> t.Any:
 def test_any_tree_gives_a_configuration_or_violations_and_never_a_traceback() -> None:
     chance = random.Random(20261120)
     outcomes = set()
-    for _ in range(1500):
+    for _round in range(1500):
         tree = _tree(chance, SHAPE)
         config, violations = validate(tree)
         outcomes.add(config is None)
@@ -92,7 +92,7 @@ def test_any_tree_gives_a_configuration_or_violations_and_never_a_traceback() ->
 
 def test_a_document_of_any_depth_is_no_danger() -> None:
     deep: t.Any = {}
-    for _ in range(5000):
+    for _level in range(5000):
         deep = {"a": deep}
     _config, violations = validate({"backend_options": {"firecracker": deep}})
     assert_violations(violations, {"config.backend_options.firecracker": "levels deep"})
