@@ -44,7 +44,7 @@ def test_values_are_normalised() -> None:
     )
     assert request.options["backend_version"] == "1.16.1"
     assert request.endpoint_path == "/run/x.sock"
-    assert request.settings == {"shutdown_timeout": 5}
+    assert (request.option("shutdown_timeout"), request.settings) == (5, {})
     assert request.wait_for == ({"running": True},)
     assert request.metadata == {"a": [1, None, {"b": 1.5}]}
 
