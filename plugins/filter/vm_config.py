@@ -23,6 +23,19 @@ from ..module_utils.thirdparty_pydantic import HAS_PYDANTIC
 Result = dict[str, t.Any]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML takes the last of two equal keys without a word, and the first was meant too."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[t.Any, t.Any]:
+        seen = set()
+        for key, _value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' is given twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def vmcp_violations(document: t.Any, backend: str = "auto", version: t.Optional[str] = None, host_kernel: bool = False) -> Result:
     """See C(vmcp_violations.yml). C(host_kernel): take it that the host has a default kernel."""
     if not HAS_PYDANTIC:
@@ -62,9 +75,9 @@ def _read(document: t.Any) -> tuple[t.Optional[VmConfig], t.Optional[VmRequest],
     """A configuration, the document around it, or a task's options with the configuration among them; as data or as the text of a file."""
     if isinstance(document, str):
         try:
-            document = yaml.safe_load(document)
-        except yaml.YAMLError as exc:
-            return None, None, [Violation("config", f"is neither JSON nor YAML: {' '.join(str(exc).split())}.")]
+            document = yaml.load(document, Loader=_Loader)
+        except (yaml.YAMLError, ValueError, RecursionError) as exc:
+            return None, None, [Violation("config", f"cannot be read as JSON or YAML: {' '.join(str(exc).split())}.")]
     if not isinstance(document, collections.abc.Mapping) or "config" not in document or len(document) == 1:
         config, violations = validate(document)
         return config, None, violations

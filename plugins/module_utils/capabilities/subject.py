@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
-import re
 import typing as t
 
 from ..model.config import VmConfig
@@ -152,12 +150,3 @@ def measure(subject: Subject, name: str) -> t.Iterator[tuple[str, int]]:
         return
     for field, value in values(subject.config, name):
         yield field, len(value.encode()) if isinstance(value, str) else value
-
-
-def generic(field: str) -> str:
-    """The matrix key of a field: C(storage[].path) of C(config.storage[0].path)."""
-    return re.sub(r"\[\d+\]", "[]", field).removeprefix("config.")
-
-
-def is_empty(value: t.Any) -> bool:
-    return isinstance(value, collections.abc.Sized) and not len(value)

@@ -10,7 +10,8 @@ import re
 import typing as t
 
 from ..errors import Violation
-from .validate import unwrap, validate_given
+from .validate import validate_given
+from .walk import unwrap
 
 # Short option -> its place in the tree.
 SHORT_OPTIONS: dict[str, tuple[str, ...]] = {

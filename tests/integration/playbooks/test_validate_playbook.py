@@ -42,7 +42,7 @@ def test_all_violations_of_all_files_fail_the_play(tmp_path: pathlib.Path) -> No
     assert "one.json (firecracker): config.memory.size: is no key of the configuration. Did you mean 'size_bytes'?" in output
     assert "two.yml (firecracker): config.cpu.vcpu_count: must be at least 1." in output
     assert "three.yml (firecracker): config.console.output: 'tty' is not supported by Firecracker" in output
-    assert "torn.json (firecracker): config: is neither JSON nor YAML" in output
+    assert "torn.json (firecracker): config: cannot be read as JSON or YAML" in output
 
 
 def test_several_backends_at_once() -> None:

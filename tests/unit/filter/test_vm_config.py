@@ -56,7 +56,12 @@ def test_the_text_of_a_file_is_read(path: t.Any) -> None:
 def test_text_that_is_no_document() -> None:
     verdict = check('{"cpu": [}')
     assert _fields(verdict["violations"]) == ["config"]
-    assert "is neither JSON nor YAML" in verdict["violations"][0]["message"]
+    assert "cannot be read as JSON or YAML" in verdict["violations"][0]["message"]
+
+
+def test_a_key_given_twice_is_told() -> None:
+    verdict = check('{"cpu": {"vcpu_count": 1},\n "cpu": {"vcpu_count": 2}}')
+    assert "the key 'cpu' is given twice in \"<unicode string>\", line 2, column 2" in verdict["violations"][0]["message"]
 
 
 def test_a_file_that_is_empty_or_holds_a_list() -> None:

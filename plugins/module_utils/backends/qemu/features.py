@@ -104,6 +104,7 @@ CAPABILITIES = Capabilities(
         Limit("cpu.vcpu_count", 1, 4096, since="8.1", note="machine q35"),
         Limit("cpu.max_vcpu_count", 1, 288, until="8.1", note="machine q35"),
         Limit("cpu.max_vcpu_count", 1, 4096, since="8.1", note="machine q35"),
+        Limit("virtio devices", None, 223, note="the root ports of machine q35, less the spare ones"),
     ),
     rules=(
         Rule("The I/O engine aio needs direct_io.", rules.aio_needs_direct_io),
