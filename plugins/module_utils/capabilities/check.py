@@ -18,7 +18,7 @@ from ..model.units import format_size
 from ..model.words import BACKENDS
 from .catalogue import TITLES, capabilities_of
 from .matrix import IGNORED, INERT, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
-from .subject import Subject, Use, measure, uses
+from .subject import CLASSES, Subject, Use, measure, uses
 
 if t.TYPE_CHECKING:
     from ..model.task import VmRequest
@@ -57,7 +57,10 @@ def check(
         if rule.holds(version):
             kept = found.notices if rule.notice else found.violations
             kept += [Violation(finding.field, finding.message) for finding in rule.find(subject)]
-    return Verdict(tuple(found.violations), tuple(found.ignored), tuple(found.notices))
+    wrong = {violation.field for violation in found.violations}
+    # That something is unusual is no news of what is impossible.
+    notices = tuple(notice for notice in found.notices if notice.field not in wrong)
+    return Verdict(tuple(found.violations), tuple(found.ignored), notices)
 
 
 class _Found:
@@ -88,7 +91,7 @@ class _Found:
             self.feature(part)
 
     def _lack(self, periods: Periods, support: t.Optional[Support], use: Use) -> str:
-        shown = f"{_shown(use)} " if use.word else ""
+        shown = _shown(self.can, use)
         if support is None:
             return f"{shown}{_needs_version(self.can.title, periods, self.version)}"
         if support.level != SUPPORTED:
@@ -138,8 +141,10 @@ def supporting(use: Use) -> list[tuple[str, Support]]:
     return found
 
 
-def _shown(use: Use) -> str:
-    return f"'{use.word}'" if use.word not in ("true", "false", "other", "default", "custom", "name") else ""
+def _shown(can: Capabilities, use: Use) -> str:
+    """The value, where the matrix tells it from others and it is the user's own word; it begins a sentence."""
+    tells_apart = use.word is not None and f"{use.key}={use.word}" in can.support
+    return f"'{use.word}' " if tells_apart and use.word not in ("true", "false", *CLASSES) else ""
 
 
 def _needs_version(title: str, periods: Periods, version: t.Optional[str]) -> str:

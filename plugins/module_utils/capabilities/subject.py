@@ -46,7 +46,8 @@ _INERT: dict[str, t.Callable[[t.Any, VmConfig], bool]] = {
 }
 # And these count although they are at their defaults: the VM has them.
 _ALWAYS = ("cpu.vcpu_count", "memory.size_bytes", "console.output", "rng.source")
-# Values that the matrix puts into classes.
+# Values that the matrix puts into classes, and the words for those.
+CLASSES = ("name", "custom", "default", "other")
 _WORDS: dict[str, t.Callable[[t.Any], str]] = {
     "cpu.template": lambda value: "custom" if isinstance(value, dict) else "name",
     "rng.source": lambda value: "default" if value == "/dev/urandom" else "other",
