@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections.abc
 import re
+import types
 import typing as t
 
 from ..errors import InvalidArgument, Violation
@@ -23,7 +24,7 @@ from .shape import SHAPE
 from .units import format_size
 from .walk import REJECTED, Loc, Walk, nearest, notation, shown, unwrap
 
-_NOTHING: t.Mapping[str, t.Any] = {}
+_NOTHING: t.Mapping[str, t.Any] = types.MappingProxyType({})
 
 
 def validate(tree: t.Any, path: str = ROOT) -> tuple[t.Optional[VmConfig], list[Violation]]:
