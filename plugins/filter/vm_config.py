@@ -11,7 +11,7 @@ import typing as t
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.capabilities.check import Verdict, check
+from ..module_utils.capabilities.check import Verdict, check, check_the_rest
 from ..module_utils.capabilities.choose import choose
 from ..module_utils.errors import Violation
 from ..module_utils.model.config import VmConfig
@@ -48,8 +48,13 @@ def vmcp_violations(document: t.Any, backend: str = "auto", version: t.Optional[
             if backend == "auto"
             else "vmcp_violations: version is text: quote it."
         )
+    document, violations = _load(document)
+    if violations:
+        return _result(backend, "", Verdict(violations=tuple(violations)), ())
     config, request, violations = _read(document)
     if config is None:
+        if backend != "auto":
+            violations += check_the_rest(_as_task(document), backend, version, host_kernel_default=host_kernel)
         return _result(backend, "", Verdict(violations=tuple(violations)), ())
     verdicts = {name: check(config, name, version if name == backend else None, request=request, host_kernel_default=host_kernel) for name in BACKENDS}
     could = tuple(name for name in BACKENDS if not verdicts[name].violations)
@@ -71,17 +76,27 @@ def _result(backend: str, reason: str, verdict: Verdict, could: t.Sequence[str])
     }
 
 
+def _load(document: t.Any) -> tuple[t.Any, list[Violation]]:
+    """The text of a file as data; data as it is."""
+    if not isinstance(document, str):
+        return document, []
+    try:
+        return yaml.load(document, Loader=_Loader), []
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        return None, [Violation("config", f"cannot be read as JSON or YAML: {' '.join(str(exc).split())}.")]
+
+
+def _as_task(document: t.Any) -> dict[str, t.Any]:
+    """A configuration, the document around it, or a task's options with the configuration among them: as a task's options."""
+    if isinstance(document, collections.abc.Mapping) and "config" in document and len(document) > 1:
+        return {"name": "unnamed", **document}
+    return {"name": "unnamed", "config": document}
+
+
 def _read(document: t.Any) -> tuple[t.Optional[VmConfig], t.Optional[VmRequest], list[Violation]]:
-    """A configuration, the document around it, or a task's options with the configuration among them; as data or as the text of a file."""
-    if isinstance(document, str):
-        try:
-            document = yaml.load(document, Loader=_Loader)
-        except (yaml.YAMLError, ValueError, RecursionError) as exc:
-            return None, None, [Violation("config", f"cannot be read as JSON or YAML: {' '.join(str(exc).split())}.")]
-    if not isinstance(document, collections.abc.Mapping) or "config" not in document or len(document) == 1:
-        config, violations = validate(document)
-        return config, None, violations
-    request, violations = validate_request({"name": "unnamed", **document}, stored={})
+    if document is None:
+        document = {}
+    request, violations = validate_request(_as_task(document), stored={})
     if request is None:
         return None, None, violations
     config, violations = validate(request.config)

@@ -14,14 +14,15 @@ import typing as t
 
 from ..errors import Violation
 from ..model.config import VmConfig
+from ..model.rules import overlap
+from ..model.short_options import fold_short_options, given_names, options_used
+from ..model.task import VmRequest
 from ..model.units import format_size
+from ..model.validate import read_tree
 from ..model.words import BACKENDS
 from .catalogue import TITLES, capabilities_of
 from .matrix import IGNORED, INERT, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
 from .subject import CLASSES, Subject, Use, measure, uses
-
-if t.TYPE_CHECKING:
-    from ..model.task import VmRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,21 @@ def check(
     # That something is unusual is no news of what is impossible.
     notices = tuple(notice for notice in found.notices if notice.field not in wrong)
     return Verdict(tuple(found.violations), tuple(found.ignored), notices)
+
+
+def check_the_rest(task: t.Mapping[str, t.Any], backend: str, version: t.Optional[str], *, host_kernel_default: bool = True) -> list[Violation]:
+    """Of a task (or a mere C({"config": …})) that is wrong in itself: what C(backend) could not do with the part that is right, so that
+    the user learns everything at once. C(host_kernel_default): as in C(check); a missing kernel is told only when it is false."""
+    tree, _contradictions = fold_short_options(task, task.get("config"))
+    reading = read_tree(tree)
+    if reading.config is None:
+        return []
+    metadata, policy = task.get("metadata"), task.get("restart_policy")
+    settings = {"restart_policy": dict(policy)} if isinstance(policy, dict) else {}
+    asked = VmRequest(None, settings=settings, metadata=metadata if isinstance(metadata, dict) else None)
+    found = check(reading.config, backend, version, request=asked, host_kernel_default=host_kernel_default).violations
+    fresh = [violation for violation in found if not any(overlap(violation.field, bad) for bad in reading.bad)]
+    return given_names(fresh, options_used(task))
 
 
 class _Found:

@@ -11,6 +11,7 @@ that the user sees all violations of all three at once and no violation that is 
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import re
 import types
 import typing as t
@@ -44,25 +45,42 @@ def read_config(tree: t.Any, path: str = ROOT) -> VmConfig:
 def validate_given(
     tree: t.Any, path: str = ROOT, *, stored: t.Optional[t.Mapping[str, t.Any]] = _NOTHING
 ) -> tuple[t.Optional[VmConfig], list[Violation], dict[str, t.Any]]:
-    """As C(validate), and third the tree as it was given: only the keys given, values normalised, explicit nulls kept (C(merge_config) reads it).
+    """As C(validate), and third the tree as it was given: only the keys given, values normalised, explicit nulls kept (C(merge_config) reads it)."""
+    reading = read_tree(tree, path, stored=stored)
+    return (None, reading.violations, {}) if reading.violations or reading.config is None else (reading.config, [], reading.given)
 
-    C(stored): the configuration into which the tree is to be merged; values are held against each other, and returned, as they will be then. None: not known
-    yet; what is left out is then not taken for its default, and rules that look at it wait (the merged tree must be validated once more)."""
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a tree says as far as it is right. C(config): of the values that are, None where there is no telling; C(bad): the fields that are not, as
+    C(config.storage[0].path); C(given): as C(validate_given) returns it."""
+
+    config: t.Optional[VmConfig]
+    violations: list[Violation]
+    given: dict[str, t.Any]
+    bad: frozenset[str]
+
+
+def read_tree(tree: t.Any, path: str = ROOT, *, stored: t.Optional[t.Mapping[str, t.Any]] = _NOTHING) -> Reading:
+    """C(stored): the configuration into which the tree is to be merged; values are held against each other, and returned, as they will be then. None: not
+    known yet; what is left out is then not taken for its default, and rules that look at it wait (the merged tree must be validated once more)."""
     inner, violations = unwrap(tree, path)
     walk = Walk(path)
     cleaned = walk.fields(inner, SHAPE, (), 0)
     violations += walk.violations
     config, wrong = _parse(cleaned, walk.bad)
     violations += [Violation(notation(loc, path), text) for loc, text in wrong]
-    bad = [*walk.bad, *(loc for loc, _text in wrong)]
+    bad = frozenset(notation(loc, ROOT) for loc in (*walk.bad, *(loc for loc, _text in wrong)))
     given: dict[str, t.Any] = {}
     if config is not None:
         given = config.model_dump(exclude_unset=True)
         _restore_nulls(given, inner, SHAPE)
         if stored:
-            config = VmConfig.model_validate(merge_config(stored, given))
-        violations += broken_rules(config, frozenset(notation(loc, ROOT) for loc in bad), path, known=given if stored is None else None)
-    return (None, violations, {}) if violations or config is None else (config, [], given)
+            # Walked as well: what is stored may have keys of another version, which are kept and not judged.
+            config, _wrong = _parse(Walk(path).fields(merge_config(stored, given), SHAPE, (), 0), ())
+    if config is not None:
+        violations += broken_rules(config, bad, path, known=given if stored is None else None)
+    return Reading(config, violations, given, bad)
 
 
 def _parse(cleaned: t.Any, rejected: t.Sequence[Loc]) -> tuple[t.Optional[VmConfig], list[tuple[Loc, str]]]:

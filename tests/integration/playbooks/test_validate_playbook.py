@@ -38,10 +38,12 @@ def test_all_violations_of_all_files_fail_the_play(tmp_path: pathlib.Path) -> No
     (tmp_path / "torn.json").write_text('{"config": ')
     code, output = _validate(tmp_path, vmcp_validate_files=["*.json", "*.yml"], vmcp_validate_backend="firecracker", vmcp_validate_version="1.16.1")
     assert code != 0
-    assert "4 violations: " in output
+    assert "6 violations: " in output
     assert "one.json (firecracker): config.memory.size: is no key of the configuration. Did you mean 'size_bytes'?" in output
     assert "two.yml (firecracker): config.cpu.vcpu_count: must be at least 1." in output
     assert "three.yml (firecracker): config.console.output: 'tty' is not supported by Firecracker" in output
+    assert "one.json (firecracker): config.boot.kernel_path: is required by Firecracker" in output
+    assert "two.yml (firecracker): config.console.output: 'tty' is not supported" in output
     assert "torn.json (firecracker): config: cannot be read as JSON or YAML" in output
 
 

@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import random
 import typing as t
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.unkey.vmcp.plugins.filter.vm_config import FilterModule
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.shape import SHAPE
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import BACKEND_CHOICES
 from ansible_collections.unkey.vmcp.tests.cases import FIXTURES
+from ansible_collections.unkey.vmcp.tests.trees import random_tree
 
 check = FilterModule().filters()["vmcp_violations"]
 
@@ -34,6 +38,20 @@ def test_the_version_counts() -> None:
 def test_a_default_kernel_may_be_taken_for_granted() -> None:
     assert check({}, "firecracker")["valid"] is False
     assert check({}, "firecracker", host_kernel=True)["valid"] is True
+
+
+def test_what_is_wrong_in_itself_does_not_hide_what_the_backend_cannot_do() -> None:
+    document = {"cpu": {"threads": 2, "nested": True}, "console": {"output": "tty"}, "boot": {"kernel_path": "k"}, "storage": [{"path": "/a", "format": 3}]}
+    verdict = check(document, "firecracker")
+    assert _fields(verdict["violations"]) == [
+        "config.cpu.threads",
+        "config.boot.kernel_path",
+        "config.storage[0].format",
+        "config.cpu.nested",
+        "config.console.output",
+    ]
+    task = {"config": {"watchdog": True}, "metadata": {"a": 1}, "vcpus": 0, "memory": "1G"}
+    assert _fields(check(task, "cloudhypervisor")["violations"]) == ["vcpus", "metadata"]
 
 
 def test_auto_judges_by_the_backend_that_would_be_chosen() -> None:
@@ -72,7 +90,12 @@ def test_a_file_that_is_empty_or_holds_a_list() -> None:
 def test_options_of_a_task_beside_the_configuration() -> None:
     document = {"config": {"network": [{"tap_device": "t0"}]}, "metadata": {"a": 1}, "restart_policy": {"on_reboot": "stop"}, "vcpus": 2}
     assert _fields(check(document, "cloudhypervisor")["violations"]) == ["metadata", "restart_policy.on_reboot"]
-    assert _fields(check({**document, "labls": {}, "vcpus": 0}, "cloudhypervisor")["violations"]) == ["labls", "vcpus"]
+    assert _fields(check({**document, "labls": {}, "vcpus": 0}, "cloudhypervisor")["violations"]) == [
+        "labls",
+        "vcpus",
+        "metadata",
+        "restart_policy.on_reboot",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,3 +105,15 @@ def test_options_of_a_task_beside_the_configuration() -> None:
 def test_wrong_arguments_fail_the_filter(arguments: tuple[t.Any, ...], text: str) -> None:
     with pytest.raises(AnsibleFilterError, match=text):
         check({}, *arguments)
+
+
+def test_any_document_gets_a_verdict_and_never_a_traceback() -> None:
+    chance = random.Random(1)
+    outcomes = set()
+    for _round in range(500):
+        tree = random_tree(chance, SHAPE) if chance.random() < 0.9 else {}
+        verdict = check({"config": tree, "metadata": {}} if chance.random() < 0.3 else tree, chance.choice(BACKEND_CHOICES))
+        outcomes.add(verdict["valid"])
+        for entry in (*verdict["violations"], *verdict["ignored"], *verdict["notices"]):
+            assert entry["message"].strip() == entry["message"] and entry["message"].endswith((".", "?")), entry
+    assert outcomes == {True, False}
