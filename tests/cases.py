@@ -28,3 +28,4 @@ def assert_violations(violations: t.Sequence[t.Any], expected: t.Mapping[str, st
     assert sorted(violation.field for violation in violations) == sorted(expected), found
     for field, part in expected.items():
         assert part in found[field], found
+        assert found[field] == found[field].strip() and found[field].endswith((".", "?")), found

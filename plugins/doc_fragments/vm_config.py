@@ -11,7 +11,8 @@ options:
   config:
     description:
       - 'The configuration of the VM, the same for every backend. The document C({config: {…}}) around it is accepted too.'
-      - An option left out is untouched on a VM that exists; the defaults here are those of its creation. An explicit C(null) resets an option to its default.
+      - An option left out is untouched on a VM that exists; the defaults here are those of its creation. An explicit C(null) resets an option
+        to its default.
       - 'Lists are complete when given: what is missing is detached (its data is never deleted), and C([]) empties. Entries match by C(id).'
     type: dict
     suboptions:
@@ -203,7 +204,8 @@ options:
         suboptions:
           kernel_path:
             description:
-              - Kernel on the host. Firecracker wants an uncompressed C(vmlinux); the others take a C(bzImage) too. If left out, the host's default, or the firmware.
+              - Kernel on the host. Firecracker wants an uncompressed C(vmlinux); the others take a C(bzImage) too. If left out, the host's default,
+                or the firmware.
             type: path
           initrd_path:
             description:
@@ -211,8 +213,8 @@ options:
             type: path
           kernel_args:
             description:
-              - Kernel command line, taken verbatim. Only a missing C(root=) and C(ro)/C(rw) is added when there is a root device. If left out, arguments with
-                a serial console.
+              - Kernel command line, taken verbatim. Only a missing C(root=) and C(ro)/C(rw) is added when there is a root device. If left out,
+                arguments with a serial console.
             type: str
           firmware_path:
             description:
@@ -341,7 +343,8 @@ options:
             type: str
           tap_device:
             description:
-              - An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. Required unless a vhost-user socket is given.
+              - An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. Required unless a vhost-user socket
+                is given.
             type: str
           mac_address:
             description:
@@ -465,8 +468,8 @@ options:
             default: true
           output:
             description:
-              - Where its output goes. V(file) is kept, bounded, and read by M(unkey.vmcp.vmcp_console); V(tty) is a pty whose path is reported; V(null) (quote
-                it in YAML) drops it.
+              - Where its output goes. V(file) is kept, bounded, and read by M(unkey.vmcp.vmcp_console); V(tty) is a pty whose path is reported;
+                V(null) (quote it in YAML) drops it.
             type: str
             choices:
               - file

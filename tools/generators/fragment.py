@@ -44,7 +44,7 @@ def render_fragment() -> str:
         path = ".".join(("config", *place))
         same = f"The same as O({path}), short for the command line. Giving both with different values is an error."
         options[name] = {"description": [description, same], "type": kind, **({"elements": elements} if elements else {})}
-    text = yaml.dump({"options": options}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=155)
+    text = yaml.dump({"options": options}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
     return f'''{LICENSE}# Written by tools/generate.py from plugins/module_utils/model/config.py: do not edit.
 from __future__ import annotations
 

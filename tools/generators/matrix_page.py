@@ -8,7 +8,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.capabilities.catalogue import capabilities_of
-from ansible_collections.unkey.vmcp.plugins.module_utils.capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Periods
+from ansible_collections.unkey.vmcp.plugins.module_utils.capabilities.matrix import IGNORED, INERT, SUPPORTED, Capabilities, Limit, Periods
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.shape import SHAPE
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.units import format_size
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import BACKENDS
@@ -23,11 +23,10 @@ Written by tools/generate.py from the backends' features.py: do not edit.
 One configuration runs on every backend that can honour it. Before anything happens it is checked against this matrix, in check mode too, for the
 version that is installed on the host; the playbook `unkey.vmcp.validate` does the same [without a host](validate.md).
 
-- **yes** – supported; with a version, since that one. Options at their defaults ask for nothing and are accepted everywhere.
-- **ignored** – accepted and left out of account. The task warns, and lists it in `ignored`.
-- **no** – refused, with the option's path and the backends that could.
-
-What is in `backend_options` of another backend has no effect, and is not reported: it was written for that backend.
+- **yes**: supported; with a version, since that one. Options at their defaults ask for nothing and are accepted everywhere.
+- **ignored**: accepted and left out of account. The task warns, and lists it in `ignored`.
+- **no**: refused, with the option's path and the backends that could.
+- **no effect**: accepted, and not reported: what is in `backend_options` of another backend was written for that backend.
 """
 _SECTIONS = {
     "cpu": "Processors",
@@ -62,7 +61,7 @@ _ABILITIES = {
 class Row:
     name: str
     cells: tuple[str, ...]
-    notes: tuple[tuple[str, str], ...]  # title of the backend, text
+    notes: tuple[tuple[str, str, str], ...]  # title of the backend, text, the key that it is said of
 
 
 def render_matrix_page() -> str:
@@ -101,24 +100,24 @@ def _words(key: str, backends: t.Sequence[Capabilities]) -> list[str]:
 def _row(key: str, backends: t.Sequence[Capabilities]) -> Row:
     cells, notes = [], []
     for can in backends:
-        periods = _periods(can, key)
+        said_of, periods = _periods(can, key)
         cells.append(", ".join(_cell(periods)))
-        notes += [(can.title, support.reason or support.note) for support in periods if support.reason or support.note]
+        notes += [(can.title, support.reason or support.note, said_of) for support in periods if support.reason or support.note]
     return Row(key, tuple(cells), tuple(notes))
 
 
-def _periods(can: Capabilities, key: str) -> Periods:
-    """Of the key, of its option, or of the nearest part of the tree that speaks for it."""
-    option = key.split("=")[0]
+def _periods(can: Capabilities, key: str) -> tuple[str, Periods]:
+    """Of the key, of its option, or of the nearest part of the tree that speaks for it, which is the first of the pair."""
+    option = key.split("=", maxsplit=1)[0]
     while key not in can.support:
         key = option if key != option else option.rpartition(".")[0].removesuffix("[]")
         option = key
-    return can.support[key]
+    return key, can.support[key]
 
 
 def _cell(periods: Periods) -> t.Iterator[str]:
     for support in periods:
-        word = {SUPPORTED: "yes", IGNORED: "ignored"}.get(support.level, "no")
+        word = {SUPPORTED: "yes", IGNORED: "ignored", INERT: "no effect"}.get(support.level, "no")
         if support.level == SUPPORTED and support.since:
             word = f"since {support.since}"
         yield f"{word} before {support.until}" if support.until else word
@@ -126,20 +125,23 @@ def _cell(periods: Periods) -> t.Iterator[str]:
 
 def _table(rows: t.Sequence[Row], backends: t.Sequence[Capabilities]) -> list[str]:
     lines = [_line("Option", *(can.title for can in backends)), _line("---", *("---" for can in backends))]
-    lines += [_line(f"`{row.name.replace('=', ': ')}`", *row.cells) for row in rows]
+    lines += [_line(_code(row.name), *row.cells) for row in rows]
     notes: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        for note in row.notes:
-            notes.setdefault(note, []).append(f"`{row.name.replace('=', ': ')}`")
+        for title, text, said_of in row.notes:
+            names = notes.setdefault((title, text), [])
+            if said_of not in names:
+                names.append(said_of)
     lines.append("")
-    lines += [f"- {', '.join(names)} on {title}: {text}." for (title, text), names in notes.items()]
+    lines += [f"- {', '.join(_code(name) for name in names)} on {title}: {text}." for (title, text), names in notes.items()]
     return [*lines, ""] if notes else lines
 
 
 def _limits(backends: t.Sequence[Capabilities]) -> t.Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "Beyond an enforced limit a configuration is refused. A published one is a figure of the support matrix that the VMM does not enforce: beyond it, a notice."
+    yield "Beyond an enforced limit a configuration is refused. A published one is a figure of the support matrix that the VMM does not enforce:"
+    yield "beyond it, a notice."
     yield ""
     yield _line("Backend", "What", "Least", "Most", "Kind", "Versions")
     yield _line(*("---" for _column in range(6)))
@@ -147,13 +149,20 @@ def _limits(backends: t.Sequence[Capabilities]) -> t.Iterator[str]:
         for limit in can.limits:
             versions = f"since {limit.since}" if limit.since else f"before {limit.until}" if limit.until else "all"
             kind = "published" if limit.published else f"enforced ({limit.note})" if limit.note else "enforced"
-            yield _line(can.title, f"`{limit.measure}`" if "." in limit.measure else limit.measure, _amount(limit, limit.least), _amount(limit, limit.most), kind, versions)
+            yield _line(
+                can.title,
+                f"`{limit.measure}`" if "." in limit.measure else limit.measure,
+                _amount(limit, limit.least),
+                _amount(limit, limit.most),
+                kind,
+                versions,
+            )
     yield ""
 
 
 def _amount(limit: Limit, value: int | None) -> str:
     if value is None:
-        return "–"
+        return "none"
     return format_size(value) if "bytes" in limit.measure else str(value)
 
 
@@ -165,6 +174,10 @@ def _rules(backends: t.Sequence[Capabilities]) -> t.Iterator[str]:
             period = f" (since {rule.since})" if rule.since else ""
             yield f"- {can.title}{period}: {rule.title}{' A notice.' if rule.notice else ''}"
     yield ""
+
+
+def _code(key: str) -> str:
+    return f"`{key.replace('=', ': ')}`"
 
 
 def _line(*cells: str) -> str:

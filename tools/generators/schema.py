@@ -24,7 +24,7 @@ def render_schema() -> str:
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "VM configuration of unkey.vmcp",
-        "description": "The configuration itself, or the document {\"config\": …} around it. Written by tools/generate.py: do not edit.",
+        "description": 'The configuration itself, or the document {"config": …} around it. Written by tools/generate.py: do not edit.',
         "anyOf": [
             tree,
             {"type": "object", "properties": {"config": tree}, "required": ["config"], "additionalProperties": False},
@@ -47,6 +47,6 @@ def _nullable(node: dict[str, t.Any]) -> dict[str, t.Any]:
     null = {"type": "null"}
     if null in node.get("anyOf", ()):
         return node
-    described = {key: node.pop(key) for key in ("description", "default") if key in node}
+    described: dict[str, t.Any] = {key: node.pop(key) for key in ("description", "default") if key in node}
     alternatives = node["anyOf"] if list(node) == ["anyOf"] else [node]
     return {"anyOf": [*alternatives, null], **described}

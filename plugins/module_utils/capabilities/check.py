@@ -14,14 +14,15 @@ import typing as t
 
 from ..errors import Violation
 from ..model.config import VmConfig
+from ..model.rules import overlap
+from ..model.short_options import fold_short_options, given_names, options_used
+from ..model.task import VmRequest
 from ..model.units import format_size
+from ..model.validate import read_tree
 from ..model.words import BACKENDS
 from .catalogue import TITLES, capabilities_of
-from .matrix import IGNORED, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
-from .subject import Subject, Use, measure, uses
-
-if t.TYPE_CHECKING:
-    from ..model.task import VmRequest
+from .matrix import IGNORED, INERT, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
+from .subject import CLASSES, Subject, Use, measure, uses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,25 @@ def check(
         if rule.holds(version):
             kept = found.notices if rule.notice else found.violations
             kept += [Violation(finding.field, finding.message) for finding in rule.find(subject)]
-    return Verdict(tuple(found.violations), tuple(found.ignored), tuple(found.notices))
+    wrong = {violation.field for violation in found.violations}
+    # That something is unusual is no news of what is impossible.
+    notices = tuple(notice for notice in found.notices if notice.field not in wrong)
+    return Verdict(tuple(found.violations), tuple(found.ignored), notices)
+
+
+def check_the_rest(task: t.Mapping[str, t.Any], backend: str, version: t.Optional[str], *, host_kernel_default: bool = True) -> list[Violation]:
+    """Of a task (or a mere C({"config": …})) that is wrong in itself: what C(backend) could not do with the part that is right, so that
+    the user learns everything at once. C(host_kernel_default): as in C(check); a missing kernel is told only when it is false."""
+    tree, _contradictions = fold_short_options(task, task.get("config"))
+    reading = read_tree(tree)
+    if reading.config is None:
+        return []
+    metadata, policy = task.get("metadata"), task.get("restart_policy")
+    settings = {"restart_policy": dict(policy)} if isinstance(policy, dict) else {}
+    asked = VmRequest(None, settings=settings, metadata=metadata if isinstance(metadata, dict) else None)
+    found = check(reading.config, backend, version, request=asked, host_kernel_default=host_kernel_default).violations
+    fresh = [violation for violation in found if not any(overlap(violation.field, bad) for bad in reading.bad)]
+    return given_names(fresh, options_used(task))
 
 
 class _Found:
@@ -75,6 +94,8 @@ class _Found:
         periods = periods_of(self.can, use)
         if periods is not None:
             support = lookup(periods, self.version)
+            if support is not None and support.level == INERT:
+                return
             if support is not None and support.level == IGNORED:
                 self.ignored.append(Violation(use.field, f"is ignored by {self.can.title}: {support.reason}."))
                 return
@@ -86,7 +107,7 @@ class _Found:
             self.feature(part)
 
     def _lack(self, periods: Periods, support: t.Optional[Support], use: Use) -> str:
-        shown = f"{_shown(use)} " if use.word else ""
+        shown = _shown(self.can, use)
         if support is None:
             return f"{shown}{_needs_version(self.can.title, periods, self.version)}"
         if support.level != SUPPORTED:
@@ -136,8 +157,10 @@ def supporting(use: Use) -> list[tuple[str, Support]]:
     return found
 
 
-def _shown(use: Use) -> str:
-    return f"'{use.word}'" if use.word not in ("true", "false", "other", "default", "custom", "name") else ""
+def _shown(can: Capabilities, use: Use) -> str:
+    """The value, where the matrix tells it from others and it is the user's own word; it begins a sentence."""
+    tells_apart = use.word is not None and f"{use.key}={use.word}" in can.support
+    return f"'{use.word}' " if tells_apart and use.word not in ("true", "false", *CLASSES) else ""
 
 
 def _needs_version(title: str, periods: Periods, version: t.Optional[str]) -> str:

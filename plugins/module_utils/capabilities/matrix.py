@@ -22,6 +22,7 @@ if t.TYPE_CHECKING:
 
 SUPPORTED = "supported"
 IGNORED = "ignored"
+INERT = "inert"  # without effect, and not worth a warning
 UNSUPPORTED = "unsupported"
 
 
@@ -55,6 +56,10 @@ def yes(since: t.Optional[str] = None, *, until: t.Optional[str] = None, note: s
 
 def no(reason: str) -> Periods:
     return (Support(UNSUPPORTED, reason=reason),)
+
+
+def inert() -> Periods:
+    return (Support(INERT),)
 
 
 def ignored(reason: str, *, until: t.Optional[str] = None) -> Periods:

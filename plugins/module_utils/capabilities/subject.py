@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
-import re
 import typing as t
 
 from ..model.config import VmConfig
@@ -48,7 +46,8 @@ _INERT: dict[str, t.Callable[[t.Any, VmConfig], bool]] = {
 }
 # And these count although they are at their defaults: the VM has them.
 _ALWAYS = ("cpu.vcpu_count", "memory.size_bytes", "console.output", "rng.source")
-# Values that the matrix puts into classes.
+# Values that the matrix puts into classes, and the words for those.
+CLASSES = ("name", "custom", "default", "other")
 _WORDS: dict[str, t.Callable[[t.Any], str]] = {
     "cpu.template": lambda value: "custom" if isinstance(value, dict) else "name",
     "rng.source": lambda value: "default" if value == "/dev/urandom" else "other",
@@ -152,12 +151,3 @@ def measure(subject: Subject, name: str) -> t.Iterator[tuple[str, int]]:
         return
     for field, value in values(subject.config, name):
         yield field, len(value.encode()) if isinstance(value, str) else value
-
-
-def generic(field: str) -> str:
-    """The matrix key of a field: C(storage[].path) of C(config.storage[0].path)."""
-    return re.sub(r"\[\d+\]", "[]", field).removeprefix("config.")
-
-
-def is_empty(value: t.Any) -> bool:
-    return isinstance(value, collections.abc.Sized) and not len(value)

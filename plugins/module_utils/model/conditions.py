@@ -11,7 +11,7 @@ import typing as t
 
 from ..errors import Violation
 from .fields import read_host_path, read_text, read_whole
-from .validate import nearest
+from .walk import nearest
 
 CONDITIONS_MAX = 32
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,15})?")

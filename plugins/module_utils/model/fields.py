@@ -9,11 +9,10 @@ line, or a key into a VMM's option string; the rules for that are here, once, an
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import typing as t
 
-from ..thirdparty_pydantic import BeforeValidator, Field, WithJsonSchema
+from ..thirdparty_pydantic import BeforeValidator, WithJsonSchema
 from .units import parse_size
 
 # Keys that the tree will have in later versions: a clear word beats "unknown key".
@@ -127,10 +126,6 @@ def read_flag(value: t.Any) -> t.Any:
     raise ValueError(f"must be true or false, not {_short(value)}")
 
 
-def _ip(value: t.Any) -> str:
-    return str(ipaddress.ip_address(read_text(value)))
-
-
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"}]}
 
 Size = t.Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
@@ -143,5 +138,3 @@ Token = t.Annotated[str, BeforeValidator(read_token)]
 TapName = t.Annotated[str, BeforeValidator(_tap)]
 MacAddress = t.Annotated[str, BeforeValidator(_mac)]
 KernelArgs = t.Annotated[str, BeforeValidator(read_text)]
-IpAddress = t.Annotated[str, BeforeValidator(_ip)]
-__all__ = ["RESERVED", "Field"]

@@ -38,7 +38,7 @@ def broken_rules(config: VmConfig, bad: frozenset[str], path: str = ROOT, *, kno
             looked_at = [f"{ROOT}.{field}" for field in (broken.field, *broken.reads)]
             if known is not None and not all(_is_known(known, field) for field in (broken.field, *broken.reads)):
                 continue
-            if not any(_overlap(field, wrong) for field in looked_at for wrong in bad):
+            if not any(overlap(field, wrong) for field in looked_at for wrong in bad):
                 found.append(Violation(f"{path}.{broken.field}" if path else broken.field, broken.message))
     return found
 
@@ -54,7 +54,7 @@ def _is_known(known: t.Any, field: str) -> bool:
     return True
 
 
-def _overlap(field: str, wrong: str) -> bool:
+def overlap(field: str, wrong: str) -> bool:
     """Whether one is the other or lies within it."""
     return any(a == b or a.startswith((f"{b}.", f"{b}[")) for a, b in ((field, wrong), (wrong, field)))
 

@@ -10,7 +10,8 @@ import re
 import typing as t
 
 from ..errors import Violation
-from .validate import unwrap, validate_given
+from .validate import validate_given
+from .walk import unwrap
 
 # Short option -> its place in the tree.
 SHORT_OPTIONS: dict[str, tuple[str, ...]] = {
@@ -38,17 +39,19 @@ def fold_short_options(params: t.Mapping[str, t.Any], config: t.Any = None) -> t
     for option, place in given.items():
         value = _entries(option, params[option])
         branch: t.Any = tree
-        for step in place[:-1]:
-            if branch.get(step) is not None and not isinstance(branch[step], collections.abc.Mapping):
+        for depth, step in enumerate(place):
+            if step not in branch:
+                branch[step] = {} if depth < len(place) - 1 else value
+            elif depth == len(place) - 1 or branch[step] is None:
+                if not _same(place[: depth + 1], value, branch[step]):
+                    field = ".".join(("config", *place[: depth + 1]))
+                    violations.append(Violation(option, f"differs from {field}, which is given too. Give one of them, or both with the same value."))
                 break
-            branch[step] = dict(branch.get(step) or {})
-            branch = branch[step]
-        else:
-            if place[-1] in branch and not _same(place, value, branch[place[-1]]):
-                field = ".".join(("config", *place))
-                violations.append(Violation(option, f"differs from {field}, which is given too. Give one of them, or both with the same value."))
+            elif isinstance(branch[step], collections.abc.Mapping):
+                branch[step] = dict(branch[step])
             else:
-                branch[place[-1]] = value
+                break  # wrong in itself, and told as such
+            branch = branch[step]
     return tree, violations
 
 
@@ -102,10 +105,12 @@ def _same(place: tuple[str, ...], short: t.Any, given: t.Any) -> bool:
 def _normalised(place: tuple[str, ...], value: t.Any) -> t.Any:
     """The value as validation makes it, defaults filled in; as it is, where it is wrong in itself."""
     tree: t.Any = value
+    if value is None:
+        return None
     for step in reversed(place):
         tree = {step: tree}
     parsed, _violations, _given = validate_given(tree, stored=None)
-    if parsed is None or value is None:
+    if parsed is None:
         return ("as given", value)
     result: t.Any = parsed
     for step in place:

@@ -14,7 +14,8 @@ from ..errors import Violation
 from .conditions import read_conditions
 from .options import OPTIONS, RESERVED_OPTIONS, STORED, OptionError
 from .short_options import SHORT_OPTIONS, fold_short_options, given_names, options_used
-from .validate import nearest, validate_given
+from .validate import validate_given
+from .walk import nearest
 
 OTHER_KEYS = ("name", "config", "wait_for", "metadata")
 

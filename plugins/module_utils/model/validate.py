@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what the user wrote to C(VmConfig), or to everything that is wrong with it, whatever the backend.
 
-Three steps: C(_clean) walks the tree along its shape (unknown and reserved keys, nulls, what is no JSON value), pydantic checks each value, and
+Three steps: C(walk) goes through the tree along its shape (unknown and reserved keys, nulls, what is no JSON value), pydantic checks each value, and
 C(rules) checks the values against each other. Values that are wrong in themselves are taken out before the last step, so
 that the user sees all violations of all three at once and no violation that is only the echo of another.
 """
@@ -11,24 +11,21 @@ that the user sees all violations of all three at once and no violation that is 
 from __future__ import annotations
 
 import collections.abc
-import difflib
+import dataclasses
 import re
+import types
 import typing as t
 
 from ..errors import InvalidArgument, Violation
 from ..thirdparty_pydantic import ValidationError
 from .config import VmConfig
-from .fields import RESERVED
 from .merge import merge_config
 from .rules import ROOT, broken_rules
 from .shape import SHAPE
 from .units import format_size
+from .walk import REJECTED, Loc, Walk, nearest, notation, shown, unwrap
 
-# Deeper than any document of a VMM, shallower than Python's recursion limit.
-MAX_DEPTH = 40
-
-_NOTHING: t.Mapping[str, t.Any] = {}
-Loc = tuple[t.Union[str, int], ...]
+_NOTHING: t.Mapping[str, t.Any] = types.MappingProxyType({})
 
 
 def validate(tree: t.Any, path: str = ROOT) -> tuple[t.Optional[VmConfig], list[Violation]]:
@@ -48,141 +45,49 @@ def read_config(tree: t.Any, path: str = ROOT) -> VmConfig:
 def validate_given(
     tree: t.Any, path: str = ROOT, *, stored: t.Optional[t.Mapping[str, t.Any]] = _NOTHING
 ) -> tuple[t.Optional[VmConfig], list[Violation], dict[str, t.Any]]:
-    """As C(validate), and third the tree as it was given: only the keys given, values normalised, explicit nulls kept (C(merge_config) reads it).
+    """As C(validate), and third the tree as it was given: only the keys given, values normalised, explicit nulls kept (C(merge_config) reads it)."""
+    reading = read_tree(tree, path, stored=stored)
+    return (None, reading.violations, {}) if reading.violations or reading.config is None else (reading.config, [], reading.given)
 
-    C(stored): the configuration into which the tree is to be merged; values are held against each other, and returned, as they will be then. None: not known
-    yet; what is left out is then not taken for its default, and rules that look at it wait (the merged tree must be validated once more)."""
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a tree says as far as it is right. C(config): of the values that are, None where there is no telling; C(bad): the fields that are not, as
+    C(config.storage[0].path); C(given): as C(validate_given) returns it."""
+
+    config: t.Optional[VmConfig]
+    violations: list[Violation]
+    given: dict[str, t.Any]
+    bad: frozenset[str]
+
+
+def read_tree(tree: t.Any, path: str = ROOT, *, stored: t.Optional[t.Mapping[str, t.Any]] = _NOTHING) -> Reading:
+    """C(stored): the configuration into which the tree is to be merged; values are held against each other, and returned, as they will be then. None: not
+    known yet; what is left out is then not taken for its default, and rules that look at it wait (the merged tree must be validated once more)."""
     inner, violations = unwrap(tree, path)
-    walk = _Walk(path)
+    walk = Walk(path)
     cleaned = walk.fields(inner, SHAPE, (), 0)
     violations += walk.violations
     config, wrong = _parse(cleaned, walk.bad)
     violations += [Violation(notation(loc, path), text) for loc, text in wrong]
-    bad = [*walk.bad, *(loc for loc, _text in wrong)]
+    bad = frozenset(notation(loc, ROOT) for loc in (*walk.bad, *(loc for loc, _text in wrong)))
     given: dict[str, t.Any] = {}
     if config is not None:
         given = config.model_dump(exclude_unset=True)
         _restore_nulls(given, inner, SHAPE)
         if stored:
-            config = VmConfig.model_validate(merge_config(stored, given))
-        violations += broken_rules(config, frozenset(notation(loc, ROOT) for loc in bad), path, known=given if stored is None else None)
-    return (None, violations, {}) if violations or config is None else (config, [], given)
-
-
-def unwrap(tree: t.Any, path: str = ROOT) -> tuple[t.Any, list[Violation]]:
-    """The tree without the outer document C({"config": …}) that the existing API's files have around it; keys beside it are violations."""
-    if not isinstance(tree, collections.abc.Mapping) or "config" not in tree:
-        return tree, []
-    beside = [
-        Violation(
-            _join(path, _shown(key)),
-            "stands beside 'config' in the document; only the tree under 'config' belongs here. Give it as an option of the task, beside 'config'.",
-        )
-        for key in tree
-        if key != "config"
-    ]
-    return tree["config"], beside
-
-
-def notation(loc: Loc, path: str = ROOT) -> str:
-    """C(config.storage[0].path) of C(("storage", 0, "path"))."""
-    for step in loc:
-        path = f"{path}[{step}]" if isinstance(step, int) else _join(path, step)
-    return path
-
-
-def nearest(key: str, known: t.Iterable[str]) -> str:
-    """A sentence naming the nearest known word, or an empty text."""
-    words = list(known)
-    folded = {word.lower().replace("_", ""): word for word in words}
-    close = difflib.get_close_matches(key.lower().replace("_", "").replace("-", ""), folded, n=1, cutoff=0.55)
-    # A part of a name is a frequent slip that edit distance does not see: 'kernel' for 'kernel_path'.
-    parts = [word for word in words if key.lower() in word.split("_")] if not close else []
-    found = folded[close[0]] if close else (parts[0] if parts else None)
-    return f" Did you mean '{found}'?" if found else ""
-
-
-class _Walk:
-    """Rebuilds the tree from plain dicts and lists along the shape, without nulls, and notes what has no place in it.
-
-    Rebuilding matters on the controller too: Ansible hands filters lazy containers, which a compiled parser would read past."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.violations: list[Violation] = []
-        self.bad: list[Loc] = []
-
-    def fields(self, value: t.Any, shape: t.Mapping[str, t.Any], loc: Loc, depth: int) -> t.Any:
-        if value is None and not loc:
-            return {}
-        if not isinstance(value, collections.abc.Mapping):
-            return self._reject(loc, f"must be a dictionary, not {_kind(value)}.")
-        cleaned = {}
-        for key, item in value.items():
-            node = shape.get(key) if isinstance(key, str) else None
-            if node is None:
-                self._unknown(key, shape, loc)
-            elif item is not None:
-                result = self._node(item, node, (*loc, str(key)), depth + 1)
-                if result is not _REJECTED:
-                    cleaned[str(key)] = result
-        return cleaned
-
-    def _node(self, value: t.Any, node: t.Mapping[str, t.Any], loc: Loc, depth: int) -> t.Any:
-        if node["kind"] == "tree":
-            return self.fields(value, node["fields"], loc, depth)
-        if node["kind"] == "list":
-            if not isinstance(value, collections.abc.Sequence) or isinstance(value, (str, bytes)):
-                return self._reject(loc, f"must be a list, not {_kind(value)}.")
-            entries = [self.fields(entry, node["fields"], (*loc, index), depth) for index, entry in enumerate(value)]
-            # An empty entry holds the place of a rejected one: the indices of the others must not shift.
-            return [{} if entry is _REJECTED else entry for entry in entries]
-        return self._plain(value, loc, depth)
-
-    def _plain(self, value: t.Any, loc: Loc, depth: int) -> t.Any:
-        """JSON values of a leaf, as they are; lists and dictionaries copied."""
-        if depth > MAX_DEPTH:
-            return self._reject(loc, f"is nested more than {MAX_DEPTH} levels deep.")
-        if isinstance(value, collections.abc.Mapping):
-            if not all(isinstance(key, str) for key in value):
-                return self._reject(loc, "has keys that are not text; quote them in YAML.")
-            return self._whole({key: self._plain(item, loc, depth + 1) for key, item in value.items()})
-        if isinstance(value, collections.abc.Sequence) and not isinstance(value, (str, bytes)):
-            copied = [self._plain(item, loc, depth + 1) for item in value]
-            return _REJECTED if any(item is _REJECTED for item in copied) else copied
-        if value is None or isinstance(value, (str, bool, int, float)):
-            return value
-        return self._reject(loc, f"must be text, a number, a boolean, a list or a dictionary, not {_kind(value)}.")
-
-    @staticmethod
-    def _whole(copied: dict[str, t.Any]) -> t.Any:
-        return _REJECTED if any(item is _REJECTED for item in copied.values()) else copied
-
-    def _reject(self, loc: Loc, text: str) -> t.Any:
-        if loc not in self.bad:
-            self.violations.append(Violation(notation(loc, self.path), text))
-            self.bad.append(loc)
-        return _REJECTED
-
-    def _unknown(self, key: t.Any, shape: t.Mapping[str, t.Any], loc: Loc) -> None:
-        place = re.sub(r"\[\d+\]", "[]", notation(loc, ROOT))
-        where = _join(notation(loc, self.path), _shown(key))
-        if isinstance(key, str) and key in RESERVED.get(place, ()):
-            text = "is reserved: this version of unkey.vmcp does not have it yet. Leave it out."
-        else:
-            hint = nearest(key, shape) if isinstance(key, str) else ""
-            text = f"is no key of the configuration.{hint or ' Known here: ' + ', '.join(shape) + '.'}"
-        self.violations.append(Violation(where, text))
-
-
-_REJECTED: t.Any = object()
+            # Walked as well: what is stored may have keys of another version, which are kept and not judged.
+            config, _wrong = _parse(Walk(path).fields(merge_config(stored, given), SHAPE, (), 0), ())
+    if config is not None:
+        violations += broken_rules(config, bad, path, known=given if stored is None else None)
+    return Reading(config, violations, given, bad)
 
 
 def _parse(cleaned: t.Any, rejected: t.Sequence[Loc]) -> tuple[t.Optional[VmConfig], list[tuple[Loc, str]]]:
     """The configuration of what is right, and what is wrong. Wrong values are taken out and the rest is read again, for the rules.
     What lies within a C(rejected) part has been told already."""
     wrong: list[tuple[Loc, str]] = []
-    if cleaned is _REJECTED:
+    if cleaned is REJECTED:
         return None, wrong
     # Every round takes at least one value out; a few suffice, because one round finds all errors of one kind.
     for _round in range(4):
@@ -242,7 +147,7 @@ def _text(error: t.Any) -> str:
         expected = context["expected"]
         given = error["input"]
         hint = nearest(given, re.findall(r"'([^']*)'", expected)) if isinstance(given, str) else ""
-        return f"must be one of {expected}, not {_shown(given)!r}.{hint}"
+        return f"must be one of {expected}, not {shown(given)!r}.{hint}"
     if kind == "too_long" and isinstance(error["input"], str):
         kind = "string_too_long"
     if str(error["loc"][-1]).endswith("_bytes"):
@@ -282,28 +187,3 @@ def _restore_nulls(given: t.Any, tree: t.Any, shape: t.Mapping[str, t.Any]) -> N
         elif node["kind"] == "list":
             for kept, entry in zip(given[key], item, strict=True):
                 _restore_nulls(kept, entry, node["fields"])
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
-def _shown(value: t.Any) -> str:
-    """A value or key as it can stand in a message: one line, bounded."""
-    text = str(value) if isinstance(value, (str, int, float, bool)) else _kind(value)
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _kind(value: t.Any) -> str:
-    if isinstance(value, collections.abc.Mapping):
-        return "a dictionary"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, collections.abc.Sequence) and not isinstance(value, bytes):
-        return "a list"
-    return "null" if value is None else type(value).__name__

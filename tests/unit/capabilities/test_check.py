@@ -6,11 +6,11 @@ import json
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.capabilities.check import check
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.task import validate_request
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.validate import read_config
-
-from cases import FIXTURES, assert_violations, load_cases
+from ansible_collections.unkey.vmcp.tests.cases import FIXTURES, assert_violations, load_cases
 
 
 @pytest.mark.parametrize("case", load_cases(__file__, "examples"))

@@ -6,11 +6,11 @@ import copy
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import changed_fields, fill_defaults, merge_config
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.validate import validate_given
-
-from cases import load_cases
+from ansible_collections.unkey.vmcp.tests.cases import load_cases
 
 
 def _given(tree: t.Any, stored: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -7,11 +7,12 @@ import random
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.shape import SHAPE
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.validate import read_config, validate, validate_given
-
-from cases import FIXTURES, assert_violations, load_cases
+from ansible_collections.unkey.vmcp.tests.cases import FIXTURES, assert_violations, load_cases
+from ansible_collections.unkey.vmcp.tests.trees import random_tree
 
 EXAMPLES = sorted((FIXTURES / "example-configs").glob("*.json"))
 
@@ -53,33 +54,11 @@ def test_read_config_raises_with_all_violations() -> None:
     assert len(caught.value.violations) == 2
 
 
-VALUES: tuple[t.Any, ...] = (
-    None, True, False, 0, -1, 1, 3, 10**30, 1.5, float("nan"), float("inf"), "", "x", "5", "1G", "/a", "/a/../b", "a\nb", "\udcff", "9" * 5000, "1." + "9" * 400,
-    [], [None], [[]], [{}], {}, {"a": {}}, {1: 2}, {"id": "x"}, {"path": "/a"}, "9" * 15 + "p",
-)  # fmt: skip
-
-
-def _tree(chance: random.Random, shape: t.Mapping[str, t.Any]) -> t.Any:
-    if chance.random() < 0.04:
-        return chance.choice(VALUES)
-    tree: dict[t.Any, t.Any] = {}
-    for key, node in shape.items():
-        if chance.random() < 0.5:
-            continue
-        if node["kind"] == "list":
-            tree[key] = [_tree(chance, node["fields"]) for _ in range(chance.randrange(3))]
-        else:
-            tree[key] = _tree(chance, node["fields"]) if node["kind"] == "tree" else chance.choice(VALUES)
-    if chance.random() < 0.1:
-        tree[chance.choice(["unknown", 7, None, "numa", "\x1b[31m"])] = chance.choice(VALUES)
-    return tree
-
-
 def test_any_tree_gives_a_configuration_or_violations_and_never_a_traceback() -> None:
     chance = random.Random(20261120)
     outcomes = set()
-    for _ in range(1500):
-        tree = _tree(chance, SHAPE)
+    for _round in range(1500):
+        tree = random_tree(chance, SHAPE)
         config, violations = validate(tree)
         outcomes.add(config is None)
         assert (config is None) == bool(violations), tree
@@ -92,7 +71,7 @@ def test_any_tree_gives_a_configuration_or_violations_and_never_a_traceback() ->
 
 def test_a_document_of_any_depth_is_no_danger() -> None:
     deep: t.Any = {}
-    for _ in range(5000):
+    for _level in range(5000):
         deep = {"a": deep}
     _config, violations = validate({"backend_options": {"firecracker": deep}})
     assert_violations(violations, {"config.backend_options.firecracker": "levels deep"})

@@ -8,7 +8,7 @@ Published figures are those of the support matrix that users know."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import Capabilities, Limit, Rule, no, yes
+from ...capabilities.matrix import Capabilities, Limit, Rule, inert, no, yes
 from ...model.units import MIB
 
 CAPABILITIES = Capabilities(
@@ -109,10 +109,8 @@ CAPABILITIES = Capabilities(
         "vsock.path": yes(),
         "watchdog": yes("0.11"),
         "backend_options.cloudhypervisor": yes(),
-        "backend_options.firecracker": yes(note="without effect here"),
-        "backend_options.qemu": yes(note="without effect here"),
-        "backend_options.qemu.args": yes(note="without effect here"),
-        "backend_options.qemu.machine": yes(note="without effect here"),
+        "backend_options.firecracker": inert(),
+        "backend_options.qemu": inert(),
         "metadata": no("it has no metadata service"),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": no("it reboots the guest in the same process, and nothing outside can stop it there"),

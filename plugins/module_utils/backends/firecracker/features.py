@@ -8,7 +8,7 @@ Published figures are those of the support matrix that users know."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, ignored, no, yes
+from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, ignored, inert, no, yes
 from ...model.units import GIB, MIB
 
 _NO_PIN = "it does not pin virtual CPUs"
@@ -107,11 +107,9 @@ CAPABILITIES = Capabilities(
         "vsock.cid": yes(),
         "vsock.path": yes(),
         "watchdog": no("it has no such device"),
-        "backend_options.cloudhypervisor": yes(note="without effect here"),
+        "backend_options.cloudhypervisor": inert(),
         "backend_options.firecracker": yes(),
-        "backend_options.qemu": yes(note="without effect here"),
-        "backend_options.qemu.args": yes(note="without effect here"),
-        "backend_options.qemu.machine": yes(note="without effect here"),
+        "backend_options.qemu": inert(),
         "metadata": yes("1.1", note="MMDS version 2, read by the guest at 169.254.169.254"),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": yes(),

@@ -7,7 +7,7 @@ is older than that has no version here."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import Capabilities, Limit, Rule, no, yes
+from ...capabilities.matrix import Capabilities, Limit, Rule, inert, no, yes
 
 _NO_NIC_LIMIT = "it does not limit what goes through a tap"
 
@@ -88,8 +88,8 @@ CAPABILITIES = Capabilities(
         "vsock.cid": yes(),
         "vsock.path": no("its vsock is the host kernel's, reached by the guest's cid and not through a unix socket"),
         "watchdog": yes(note="machine q35"),
-        "backend_options.cloudhypervisor": yes(note="without effect here"),
-        "backend_options.firecracker": yes(note="without effect here"),
+        "backend_options.cloudhypervisor": inert(),
+        "backend_options.firecracker": inert(),
         "backend_options.qemu": yes(),
         "backend_options.qemu.args": yes(),
         "backend_options.qemu.machine": yes(),
@@ -104,6 +104,7 @@ CAPABILITIES = Capabilities(
         Limit("cpu.vcpu_count", 1, 4096, since="8.1", note="machine q35"),
         Limit("cpu.max_vcpu_count", 1, 288, until="8.1", note="machine q35"),
         Limit("cpu.max_vcpu_count", 1, 4096, since="8.1", note="machine q35"),
+        Limit("virtio devices", None, 223, note="the root ports of machine q35, less the spare ones"),
     ),
     rules=(
         Rule("The I/O engine aio needs direct_io.", rules.aio_needs_direct_io),
