@@ -242,7 +242,7 @@ _BOOT = r"""
 # Beside the VMM, outside its sandbox: waits for its socket and gives it what it needs to boot. $MAINPID is the VMM's.
 boot_vmm() {
     uptime_s
-    deadline=$(( up + start_timeout_s ))
+    deadline=$(( up + start_timeout_s )) dead=''
     until recorded && [ "$pid" = "$MAINPID" ]; do
         not_yet 'was not started'
     done
@@ -257,11 +257,13 @@ boot_vmm() {
     record boot ''
 }
 
+# Called while something is missing. A process found dead is given another look: it may have done it and ended between the two.
 not_yet() {
-    if ! alive "$MAINPID" ''; then
+    if [ -n "$dead" ]; then
         [ ! -s "$run/problem" ] || { cat -- "$run/problem" >&2; exit 1; }
         fail "The VMM ended before it was ready."
     fi
+    alive "$MAINPID" '' || { dead=yes; return 0; }
     uptime_s
     [ "$up" -lt "$deadline" ] || fail "The VMM $1 within $start_timeout_s s."
     sleep 0.005
