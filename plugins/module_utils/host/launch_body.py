@@ -23,6 +23,7 @@ trim_log() { # path, most bytes, allocated 512-byte blocks, size
 _COMMON = r"""
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 
+# Whole seconds, cut off: a deadline gets one more, so as never to come early.
 uptime_s() { read -r up _ < /proc/uptime; up=${up%.*}; }
 
 # The process named by $1 with start time $2 (empty: any) is there and no zombie. Its name may contain anything: the last ') ' ends it.
@@ -70,6 +71,9 @@ run_vmm() {
     trap 'fail "The VMM was not started: could not $step. See the end of $dir/vmm.log"' EXIT
     [ -d "$run_root" ] || (umask 022 && mkdir -p -- "$run_root")
     [ -d "$run" ] || mkdir -m 0711 -- "$run"
+    # Until this process is the VMM: the 'run' of a supervisor that was killed may still be on its way.
+    exec 8>> "$run/launch.lock"
+    flock --timeout "$start_timeout_s" 8
     if running; then trap - EXIT; echo "$name: runs already as process $pid" >&2; exit 1; fi
     rotate_logs
     exec </dev/null >> "$dir/vmm.log" 2>&1
@@ -88,6 +92,7 @@ run_vmm() {
     [ -x "$binary" ] || fail "$binary is missing or not executable. Install that version again, or set backend_version with state=restarted."
     say_who_runs
     trap - EXIT
+    exec 8>&-
     exec_vmm
 }
 
@@ -242,7 +247,7 @@ _BOOT = r"""
 # Beside the VMM, outside its sandbox: waits for its socket and gives it what it needs to boot. $MAINPID is the VMM's.
 boot_vmm() {
     uptime_s
-    deadline=$(( up + start_timeout_s ))
+    deadline=$(( up + start_timeout_s + 1 )) dead=''
     until recorded && [ "$pid" = "$MAINPID" ]; do
         not_yet 'was not started'
     done
@@ -253,15 +258,17 @@ boot_vmm() {
     done
     after_start
     rm -f -- "$run/problem"
-    : > "$run/up"
     record boot ''
+    : > "$run/up"
 }
 
+# Called while something is missing. A process found dead is given another look: it may have done it and ended between the two.
 not_yet() {
-    if ! alive "$MAINPID" ''; then
+    if [ -n "$dead" ]; then
         [ ! -s "$run/problem" ] || { cat -- "$run/problem" >&2; exit 1; }
         fail "The VMM ended before it was ready."
     fi
+    alive "$MAINPID" '' || { dead=yes; return 0; }
     uptime_s
     [ "$up" -lt "$deadline" ] || fail "The VMM $1 within $start_timeout_s s."
     sleep 0.005
@@ -296,7 +303,7 @@ stop_vmm() {
 
 wait_gone() { # seconds; ends the script when the process is gone
     uptime_s
-    deadline=$(( up + $1 ))
+    deadline=$(( up + $1 + 1 ))
     while uptime_s; [ "$up" -lt "$deadline" ]; do
         alive "$pid" "$start_time" || exit 0
         sleep 0.1

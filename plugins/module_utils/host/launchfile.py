@@ -117,6 +117,8 @@ def _file_lines(layout: VmLayout, spec: LaunchSpec) -> list[str]:
     lines = []
     for use in spec.files:
         below = _below(layout.data, os.path.join(layout.data, use.path))
+        if below is None and not use.path.startswith("/"):
+            raise InvalidArgument.of([Violation("config", f"{use.path!r} is not below the VM's data directory. Give an absolute path, or one without '..'.")])
         if below is None:
             lines.append(shlex.join(["expose", use.alias, use.path, "rw" if use.writable else "ro"]))
         else:

@@ -22,6 +22,7 @@ _TOOLS = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
     "setsid": "util-linux",
+    "flock": "util-linux",
     "fallocate": "util-linux",
     "mount": "mount",
     "ip": "iproute2",

@@ -34,8 +34,8 @@ def test_a_vm_starts_is_found_and_is_killed(maker: Maker, plain: PlainSupervisor
     assert process is not None
     assert abs(process.started_at - time.time()) < 5
     assert processes.memory_bytes(process.pid)
-    assert pathlib.Path(vm.console_log).read_text() == "stub speaking: stay\n"
-    assert "stub log" in pathlib.Path(vm.vmm_log).read_text()
+    until(lambda: pathlib.Path(vm.console_log).read_text() == "stub speaking: stay\n", "the console is written")
+    until(lambda: "stub log" in pathlib.Path(vm.vmm_log).read_text(), "the log is written")
     assert pathlib.Path(vm.booted).read_text() == pathlib.Path(vm.definition).read_text()
     assert [e["event"] for e in events.read(vm)] == ["start", "boot"]
     assert events.boot_duration_ms(events.read(vm), process.boot_id) is not None
@@ -97,8 +97,8 @@ def test_a_missing_binary_is_named(maker: Maker, plain: PlainSupervisor) -> None
 
 
 def test_a_vmm_without_a_socket_fails_at_the_deadline(maker: Maker, plain: PlainSupervisor) -> None:
-    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "stay")), start_timeout_s=1)
-    assert "has not made its socket vmm/api.sock within 1 s" in plain.start([vm], soon())["web"]
+    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "stay")), start_timeout_s=3)
+    assert "has not made its socket vmm/api.sock within 3 s" in plain.start([vm], soon())["web"]
     assert processes.recorded(vm) is None
 
 

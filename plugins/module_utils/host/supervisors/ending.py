@@ -19,6 +19,8 @@ if t.TYPE_CHECKING:
     from ..layout import VmLayout
 
 POLL_S = 0.003
+# Asking systemd takes a process.
+ABANDONED_POLL_S = 0.2
 # Killing takes the kernel no time, except for a process that waits for a dead disk; clearing up takes some processes of the shell.
 KILL_TIMEOUT_S = 15.0
 CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -51,10 +53,13 @@ def wait_ended(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], 
         return True
     if not processes.wait_gone(record, deadline):
         return False
+    look_again = 0.0
     while (now := processes.recorded(vm)) is not None and now.boot_id == record.boot_id:
-        if abandoned(vm):
-            clear_up_after(vm)
-            continue
+        if time.monotonic() >= look_again:
+            look_again = time.monotonic() + ABANDONED_POLL_S
+            if abandoned(vm):
+                clear_up_after(vm)
+                continue
         if time.monotonic() >= deadline:
             return False
         time.sleep(POLL_S)

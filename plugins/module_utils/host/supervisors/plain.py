@@ -28,6 +28,9 @@ SCRIPT = r"""#!/bin/sh
 set -uf
 umask 077
 launch=$1 run=$2 interval=$3
+# One at a time, also when a task was killed and run again; no child keeps the lock.
+exec 9>> "$run/supervisor.lock"
+flock --nonblock 9 || exit 0
 ending='' nap='' vm='' adopted=''
 
 process_stat() { # sets stat to what follows the name; without a child, whose end would wake the nap
@@ -52,15 +55,25 @@ watch() {
     [ -z "$adopted" ] || long=1
     trap wake CHLD
     while :; do
-        sleep "$long" & nap=$!
+        sleep "$long" 9>&- & nap=$!
         gone || wait "$nap"
         kill "$nap" 2>/dev/null; nap=''
         gone && break
-        if [ -n "$ending" ]; then ending=''; /bin/sh "$launch" stop; fi
+        if [ -n "$ending" ]; then ending=''; /bin/sh "$launch" stop 9>&-; fi
         slept=$(( slept + long ))
-        if [ "$slept" -ge "$interval" ]; then slept=0; /bin/sh "$launch" trim; fi
+        if [ "$slept" -ge "$interval" ]; then slept=0; /bin/sh "$launch" trim 9>&-; fi
     done
     trap - CHLD
+}
+
+# The VMM of a supervisor that was killed: watched on, its exit code will be lost.
+adopt() {
+    [ -f "$run/pid" ] && read -r other started _ booted < "$run/pid" && [ "$booted" = "$host_boot_id" ] && [ "$other" != "$vm" ] || return 1
+    process_stat "$other"
+    case $stat in ''|Z*|X*|x*) return 1 ;; esac
+    set -- $stat
+    [ "${20}" = "$started" ] || return 1
+    vm=$other adopted=yes
 }
 
 how_it_ended() {
@@ -79,23 +92,23 @@ process_stat $$
 set -- $stat
 read -r host_boot_id < /proc/sys/kernel/random/boot_id
 printf '%s %s - %s\n' "$$" "${20}" "$host_boot_id" > "$run/supervisor"
-# The VMM of a supervisor that was killed: watched on, its exit code is lost.
-if [ -f "$run/pid" ] && read -r vm started _ booted < "$run/pid" && [ "$booted" = "$host_boot_id" ] && ! gone; then
-    set -- $stat
-    [ "${20}" != "$started" ] || adopted=yes
-fi
+adopt
 while :; do
     result=ok
     if [ -z "$adopted" ]; then
-        /bin/sh "$launch" run < /dev/null & vm=$!
-        if MAINPID=$vm /bin/sh "$launch" boot; then report ok; else result=failed; kill -KILL "$vm" 2>/dev/null; fi
-    else
-        report ok
+        /bin/sh "$launch" run < /dev/null 9>&- & vm=$!
+        if MAINPID=$vm /bin/sh "$launch" boot 9>&-; then
+            report ok
+        else
+            # Refused because it runs already: then that is the one to watch.
+            adopt || { result=failed; kill -KILL "$vm" 2>/dev/null; }
+        fi
     fi
+    [ -z "$adopted" ] || report ok
     watch
     how_it_ended
     adopted=''
-    /bin/sh "$launch" ended plain
+    /bin/sh "$launch" ended plain 9>&-
     again=$?
     [ "$result" = ok ] || report failed
     [ "$again" -eq 3 ] || break
@@ -184,7 +197,8 @@ class PlainSupervisor:
         try:
             result = read_text(f"{vm.run}/started").strip()
         except FileNotFoundError:
-            return False
+            # A supervisor of an earlier task may have said so to that one.
+            return os.path.lexists(f"{vm.run}/up") and self._is_supervised(vm) and processes.current(vm) is not None
         if result != "ok":
             failures[vm.name] = ending.start_failure(vm, "The VMM was not started.")
         return True

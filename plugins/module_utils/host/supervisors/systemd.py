@@ -1,0 +1,219 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd's part: one template unit for all VMs, one timer that bounds their logs. No process stays but the VMMs.
+
+Nothing here costs a reload per VM: instances of the template need none, and autostart is a link that only counts at the next boot.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import time
+import typing as t
+
+from ...errors import Unavailable
+from .. import events, processes
+from ..files import ensure_dir, os_errors, remove, write_if_different
+from ..host_json import read_host_json
+from ..launch_body import TRIM_FUNCTION
+from ..layout import SYSTEM_STATE_DIR
+from . import ending
+
+if t.TYPE_CHECKING:
+    from ..layout import Layout, VmLayout
+
+UNIT_DIR = "/etc/systemd/system"
+TEMPLATE = "vmcp-vm@.service"
+TARGET = "vmcp.target"
+TIMER = "vmcp-console.timer"
+COMMAND_TIMEOUT_S = 30.0
+
+_HEAD = "# Written by unkey.vmcp; changes are overwritten. Put your own into a drop-in: systemctl edit NAME.\n"
+_LAUNCH = f"/bin/sh {SYSTEM_STATE_DIR}/vms/%i/launch"
+
+# - The launch file makes its private mount namespace itself, under every supervisor alike: no PrivateMounts=, which would also
+#   cost each of the other commands one.
+# - It bounds starting and stopping by the VM's own timeouts, which in units would need a reload per VM; those here only catch what hangs for good.
+# - It restarts by the VM's policy (ExecStopPost), which knows a guest's reboot from its power-off: no Restart=, and no limit of systemd's.
+# - SIGKILL and SIGTERM are how a VM is ended by force; the reason of each end is in events.jsonl. A failed unit then means a VMM that failed.
+_UNITS = {
+    TEMPLATE: f"""{_HEAD}[Unit]
+Description=VM %i (unkey.vmcp)
+After=local-fs.target remote-fs.target network.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+Slice=vmcp.slice
+ExecStart={_LAUNCH} run
+ExecStartPost={_LAUNCH} boot
+ExecStop={_LAUNCH} stop
+ExecStopPost={_LAUNCH} ended systemd
+KillMode=mixed
+SuccessExitStatus=SIGKILL SIGTERM
+TimeoutStartSec=10min
+TimeoutStopSec=1h
+UMask=0077
+LimitCORE=0
+""",
+    "vmcp.slice": f"""{_HEAD}[Unit]
+Description=VMs of unkey.vmcp
+Before=slices.target
+""",
+    TARGET: f"""{_HEAD}[Unit]
+Description=VMs that start with the host (unkey.vmcp)
+Wants={TIMER}
+""",
+    TIMER: f"""{_HEAD}[Unit]
+Description=Bounds the console logs of VMs (unkey.vmcp)
+
+[Timer]
+OnActiveSec=30s
+OnUnitInactiveSec=30s
+AccuracySec=5s
+""",
+    "vmcp-console.service": f"""{_HEAD}[Unit]
+Description=Bounds the console logs of VMs (unkey.vmcp)
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {SYSTEM_STATE_DIR}/trim-logs
+UMask=0077
+# Twice a minute, two lines in the journal each time: no.
+LogLevelMax=notice
+""",
+}
+
+_TRIM_LOGS = (
+    """#!/bin/sh
+# Written by unkey.vmcp; changes are overwritten. Bounds every VM's logs; called by vmcp-console.timer.
+set -uf
+umask 077
+"""
+    + TRIM_FUNCTION
+    + """
+# A console.log that is a link names a file of the user's choice; the directories are root's, and 'data' is not entered.
+find -L @VMS@ -mindepth 2 -maxdepth 2 -type f '(' -name console.log -o -name vmm.log ')' -printf '%b %s %p\\n' |
+while read -r blocks size path; do
+    trim_log "$path" @MAX@ "$blocks" "$size"
+done
+"""
+)
+
+
+class SystemdSupervisor:
+    """See C(port.Supervisor). Only for the system's directories: the units name them."""
+
+    name = "systemd"
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def ensure_installed(self) -> bool:
+        ensure_dir(self._layout.state_dir, 0o711)
+        ensure_dir(UNIT_DIR, 0o755)
+        script = _TRIM_LOGS.replace("@VMS@", self._layout.vms).replace("@MAX@", str(read_host_json().console_max_bytes))
+        changed = write_if_different(f"{self._layout.state_dir}/trim-logs", script)
+        stale = [name for name, text in _UNITS.items() if write_if_different(f"{UNIT_DIR}/{name}", text, mode=0o644)]
+        linked = _link(f"{UNIT_DIR}/multi-user.target.wants/{TARGET}", f"{UNIT_DIR}/{TARGET}")
+        if stale or linked:
+            _systemctl("daemon-reload")
+        return changed or bool(stale) or linked
+
+    def start(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+        self.ensure_installed()
+        waiting = [vm for vm in vms if processes.current(vm) is None]
+        if not waiting:
+            return {}
+        for vm in waiting:
+            ensure_dir(vm.run, 0o711)
+            with os_errors(f"clear {vm.run}"):
+                remove(f"{vm.run}/problem")
+        # The launch file says when in milliseconds, cut off.
+        began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")[:23]
+        said = _systemctl("start", TIMER, *(_unit(vm) for vm in waiting), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
+        return {vm.name: ending.start_failure(vm, said or "systemd did not start the unit.") for vm in waiting if not _came_up(vm, began)}
+
+    def kill(self, vm: VmLayout, deadline: float) -> None:
+        ending.kill(vm, deadline, _is_abandoned)
+
+    def terminate(self, vm: VmLayout, deadline: float) -> None:
+        ending.terminate(vm, deadline, _is_abandoned)
+
+    def wait_ended(self, vm: VmLayout, deadline: float) -> bool:
+        return ending.wait_ended(vm, deadline, _is_abandoned)
+
+    def set_autostart(self, vm: VmLayout, on: bool) -> None:
+        """No reload: the link is read when the host boots."""
+        if on:
+            _link(_wants(vm), f"{UNIT_DIR}/{TEMPLATE}")
+        else:
+            with os_errors(f"remove {_wants(vm)}"):
+                remove(_wants(vm))
+
+    def autostart(self, vm: VmLayout) -> bool:
+        return os.path.lexists(_wants(vm))
+
+    def forget(self, vm: VmLayout) -> None:
+        self.set_autostart(vm, False)
+        ending.clear_up_after(vm)
+        # Fails for a unit that is not loaded, which is what is wanted.
+        _systemctl("reset-failed", _unit(vm), fails=True)
+
+
+def _unit(vm: VmLayout) -> str:
+    return f"vmcp-vm@{vm.name}.service"
+
+
+def _wants(vm: VmLayout) -> str:
+    return f"{UNIT_DIR}/{TARGET}.wants/{_unit(vm)}"
+
+
+def _link(path: str, target: str) -> bool:
+    """A link that is as it should be is left alone. True when made."""
+    with os_errors(f"make the link {path}"):
+        if os.path.islink(path) and os.readlink(path) == target:
+            return False
+        ensure_dir(os.path.dirname(path), 0o755)
+        remove(path)
+        os.symlink(target, path)
+    return True
+
+
+def _came_up(vm: VmLayout, began: str) -> bool:
+    """Runs, or has run since C(began) and was through with its start: a guest may have ended by now."""
+    if processes.current(vm) is not None:
+        return not os.path.lexists(f"{vm.run}/problem")
+    return any(event["event"] == "boot" and str(event.get("at")) >= began for event in events.read(vm))
+
+
+def _is_abandoned(vm: VmLayout) -> bool:
+    """systemd is through with the unit, so nobody is going to clear up after the process."""
+    return _systemctl("show", "--property=ActiveState", "--value", _unit(vm)).strip() in ("inactive", "failed")
+
+
+def _systemctl(*words: str, timeout_s: float = COMMAND_TIMEOUT_S, fails: bool = False) -> str:
+    """What systemctl says. Unavailable when it fails, unless the caller expects that (C(fails)) or looks at the outcome itself."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "--no-ask-password", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**ending.CLEAN_ENVIRONMENT, "SYSTEMD_COLORS": "0"},
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as exc:
+        raise Unavailable("systemctl is missing on this host. Use supervisor: plain.") from exc
+    except subprocess.TimeoutExpired as exc:
+        if fails:
+            return f"systemctl {words[0]} did not end within {timeout_s:.0f} s."
+        raise Unavailable(f"systemctl {words[0]} did not end within {timeout_s:.0f} s. See journalctl -b for what systemd is busy with.") from exc
+    said = done.stdout.decode("utf-8", "replace").strip()
+    if done.returncode != 0 and not fails:
+        raise Unavailable(f"systemctl {' '.join(words[:2])} failed: {said or f'code {done.returncode}'}. See journalctl -b.")
+    return said

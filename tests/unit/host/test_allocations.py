@@ -1,0 +1,160 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import threading
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, Internal, InvalidArgument
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import allocations
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.host_json import CONSOLE_MAX_BYTES, UID_RANGE, HostDefaults, read_host_json
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: pathlib.Path) -> Layout:
+    return Layout(str(tmp_path / "state"), str(tmp_path / "run"))
+
+
+def allocate(layout: Layout, name: str, nics: list[str] | None = None, uid_range: tuple[int, int] | None = UID_RANGE) -> allocations.Allocation:
+    return allocations.allocate(layout, name, nics or [], uid_range=uid_range, lock_timeout_s=5)
+
+
+def test_values_are_chosen_once(layout: Layout) -> None:
+    first = allocate(layout, "web", ["eth0", "eth1"])
+    assert allocate(layout, "web", ["eth0", "eth1"]) == first
+    assert first.uid == UID_RANGE[0]
+    assert first.cid >= 3
+    for mac in first.macs.values():
+        assert re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac)
+        assert int(mac[:2], 16) & 3 == 2, "locally administered unicast"
+    assert all(re.fullmatch(r"vm[0-9a-f]{1,13}", tap) for tap in first.taps.values())
+    assert len({*first.macs.values(), *first.taps.values()}) == 4
+
+
+def test_no_two_vms_share_anything(layout: Layout) -> None:
+    given = [allocate(layout, f"vm-{n}", ["eth0"]) for n in range(50)]
+    for values in ([a.uid for a in given], [a.cid for a in given], [a.macs["eth0"] for a in given], [a.taps["eth0"] for a in given]):
+        assert len(set(values)) == 50
+
+
+def test_two_at_once_share_nothing(layout: Layout) -> None:
+    given: list[allocations.Allocation] = []
+    threads = [threading.Thread(target=lambda n=n: given.append(allocate(layout, f"vm-{n}", ["eth0"]))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len({a.uid for a in given}) == 8
+
+
+def test_a_nic_that_is_gone_is_given_back_and_comes_again_the_same(layout: Layout) -> None:
+    first = allocate(layout, "web", ["eth0", "eth1"])
+    assert list(allocate(layout, "web", ["eth0"]).macs) == ["eth0"]
+    assert "eth1" not in json.loads(pathlib.Path(layout.allocations).read_text())["vms"]["web"]["nics"]
+    assert allocate(layout, "web", ["eth0", "eth1"]) == first
+
+
+def test_what_was_given_back_rests(layout: Layout) -> None:
+    first = allocate(layout, "web")
+    assert allocations.release(layout, "web", lock_timeout_s=5) is True
+    assert allocations.release(layout, "web", lock_timeout_s=5) is False
+    assert allocate(layout, "other").uid == first.uid + 1
+
+
+def test_a_range_that_is_used_up_takes_back_from_vms_that_are_gone(layout: Layout) -> None:
+    small = (UID_RANGE[0], UID_RANGE[0] + 1)
+    for name in ("a", "b"):
+        allocate(layout, name, uid_range=small)
+        os.makedirs(layout.vm(name).dir)
+    with pytest.raises(FailedPrecondition, match="Widen uid_range"):
+        allocate(layout, "c", uid_range=small)
+    os.rmdir(layout.vm("a").dir)
+    assert allocate(layout, "c", uid_range=small).uid == small[0]
+
+
+def test_a_uid_of_somebody_is_not_given(layout: Layout) -> None:
+    with pytest.raises(FailedPrecondition, match="belong to VMs"):
+        allocate(layout, "web", uid_range=(0, 0))
+
+
+def test_an_address_that_a_user_gave_is_avoided(layout: Layout) -> None:
+    taken = allocations.predict(layout, "web", ["eth0"], uid_range=None).macs["eth0"]
+    given = allocations.allocate(layout, "web", ["eth0"], uid_range=None, lock_timeout_s=5, taken_macs=[taken.upper()])
+    assert given.macs["eth0"] != taken
+    assert given.uid is None
+
+
+def test_a_prediction_is_what_will_be_given_and_writes_nothing(layout: Layout) -> None:
+    predicted = allocations.predict(layout, "web", ["eth0"], uid_range=UID_RANGE)
+    assert not os.path.exists(layout.state_dir)
+    assert not os.path.exists(layout.lock_dir)
+    assert allocate(layout, "web", ["eth0"]) == predicted
+
+
+def test_a_newer_or_torn_record_is_not_written_over(layout: Layout) -> None:
+    os.makedirs(layout.state_dir)
+    pathlib.Path(layout.allocations).write_text('{"schema": 2, "vms": {}}')
+    with pytest.raises(FailedPrecondition, match=r"newer unkey\.vmcp"):
+        allocate(layout, "web")
+    pathlib.Path(layout.allocations).write_text('{"schema": 1, "vms"')
+    with pytest.raises(Internal, match="not readable JSON"):
+        allocate(layout, "web")
+    assert pathlib.Path(layout.allocations).read_text() == '{"schema": 1, "vms"'
+
+
+# --- host.json -------------------------------------------------------------------------------------------
+
+
+def test_no_host_json_means_the_built_in_defaults(tmp_path: pathlib.Path) -> None:
+    assert read_host_json(str(tmp_path / "host.json")) == HostDefaults()
+
+
+def test_host_json_is_read_with_its_unknown_keys(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "host.json"
+    body = {
+        "schema": 1,
+        "backend": "firecracker",
+        "boot": {"firecracker": {"kernel": "/opt/vmcp/kernels/vmlinux", "initrd": None}},
+        "uid_range": [71000, 72000],
+        "limits": {"console_max_bytes": "1M"},
+        "collection_version": "0.1.0",
+    }
+    path.write_text(json.dumps(body))
+    assert read_host_json(str(path)) == HostDefaults(
+        backend="firecracker",
+        boot={"firecracker": {"kernel": "/opt/vmcp/kernels/vmlinux"}},
+        uid_range=(71000, 72000),
+        console_max_bytes=1 << 20,
+        extra={"collection_version": "0.1.0"},
+    )
+
+
+def test_all_that_is_wrong_in_host_json_is_said_at_once(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "host.json"
+    path.write_text('{"backend": "xen", "boot": {"qemu": {"kernel": "relative"}, "xen": {}}, "uid_range": [5], "limits": {"console_max_bytes": 1}}')
+    with pytest.raises(InvalidArgument) as error:
+        read_host_json(str(path))
+    fields = [v.field.split(": ")[1] for v in error.value.violations]
+    assert fields == ["backend", "boot.qemu.kernel", "boot.xen", "uid_range", "limits.console_max_bytes"]
+    assert all(str(path) in v.field for v in error.value.violations)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [('{"schema": 2}', FailedPrecondition, "schema 2"), ("[]", InvalidArgument, "one JSON object"), ('{"schema', Internal, "not readable JSON")],
+)
+def test_a_host_json_that_cannot_be_read(tmp_path: pathlib.Path, text: str, error: type[Exception], says: str) -> None:
+    path = tmp_path / "host.json"
+    path.write_text(text)
+    with pytest.raises(error, match=says):
+        read_host_json(str(path))
+
+
+def test_the_default_bound_of_consoles_holds_some_boots() -> None:
+    assert CONSOLE_MAX_BYTES >= 1 << 20

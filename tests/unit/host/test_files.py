@@ -1,0 +1,145 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import files
+
+
+def test_a_write_replaces_the_whole_file_with_its_mode(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "vm.json"
+    files.write_atomic(str(path), "one", mode=0o644)
+    files.write_atomic(str(path), b"two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["vm.json"]
+
+
+def test_a_write_does_not_follow_a_link(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("untouched")
+    (tmp_path / "vm.json").symlink_to(target)
+    files.write_atomic(str(tmp_path / "vm.json"), "new")
+    assert target.read_text() == "untouched"
+    assert not (tmp_path / "vm.json").is_symlink()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "vm.json"
+    path.write_text("old")
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FailedPrecondition, match=r"Cannot write .*vm\.json: No space left on device\. Free space"):
+        files.write_atomic(str(path), "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["vm.json"]
+
+
+def test_equal_content_is_left_alone(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "unit")
+    assert files.write_if_different(path, "a")
+    assert not files.write_if_different(path, "a")
+    assert files.write_if_different(path, "b")
+
+
+def test_what_is_no_file_of_ours_is_not_read(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(FailedPrecondition, match="does not follow links"):
+        files.read_text(str(tmp_path / "link"))
+    for name in ("fifo", "."):
+        with pytest.raises(FailedPrecondition, match="not a regular file"):
+            files.read_text(str(tmp_path / name))
+    with pytest.raises(FailedPrecondition, match="longer than 3 bytes"):
+        files.read_text(str(tmp_path / "secret"), max_bytes=3)
+    with pytest.raises(FileNotFoundError):
+        files.read_text(str(tmp_path / "absent"))
+
+
+def test_the_last_lines_come_without_what_acts_on_a_terminal(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "console.log"
+    path.write_bytes(b"\0" * 4096 + b"first\r\n\x1b[2Jsecond\r\n\r\nthi\xffrd")
+    assert files.last_lines(str(path), 2) == ["[2Jsecond", "thi\ufffdrd"]
+    assert files.last_lines(str(path), 10, max_bytes=9)[-1] == "thi\ufffdrd"
+    assert files.last_lines(str(tmp_path / "absent"), 2) == []
+
+
+def test_below_a_directory_no_component_may_be_a_link(tmp_path: pathlib.Path) -> None:
+    data = tmp_path / "data"
+    (data / "disks").mkdir(parents=True)
+    (data / "disks" / "a").write_text("mine")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "shadow").write_text("root's")
+    (data / "escape").symlink_to(tmp_path / "etc")
+    (data / "shadow").symlink_to(tmp_path / "etc" / "shadow")
+    fd = files.open_beneath(str(data), "disks/a", os.O_RDONLY)
+    assert os.read(fd, 10) == b"mine"
+    os.close(fd)
+    for path in ("escape/shadow", "shadow"):
+        with pytest.raises(FailedPrecondition):
+            files.open_beneath(str(data), path, os.O_RDONLY)
+    for path in ("../etc/shadow", "/etc/shadow", "disks//a", "", "disks/../../etc/shadow"):
+        with pytest.raises(FailedPrecondition, match="not a path below"):
+            files.open_beneath(str(data), path, os.O_RDONLY)
+
+
+def test_removal_takes_links_and_not_what_they_name(tmp_path: pathlib.Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "keep").write_text("keep")
+    doomed = tmp_path / "doomed"
+    (doomed / "deep" / "deeper").mkdir(parents=True)
+    (doomed / "deep" / "link").symlink_to(outside)
+    (doomed / "deep" / "deeper" / "file").write_text("x")
+    os.mkfifo(doomed / "fifo")
+    assert files.remove_tree(str(doomed)) is True
+    assert files.remove_tree(str(doomed)) is False
+    assert (outside / "keep").read_text() == "keep"
+    assert not doomed.exists()
+
+
+def test_a_link_in_place_of_the_directory_is_removed_as_a_link(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "keep").write_text("keep")
+    (tmp_path / "doomed").symlink_to(tmp_path / "outside")
+    files.remove_tree(str(tmp_path / "doomed"))
+    assert (tmp_path / "outside" / "keep").exists()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")
+def test_removal_stops_at_a_mount_point_of_the_same_file_system(tmp_path: pathlib.Path) -> None:
+    outside = tmp_path / "out side"
+    outside.mkdir()
+    (outside / "keep").write_text("keep")
+    point = tmp_path / "doomed" / "a b"
+    point.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(outside), str(point)], check=True, timeout=10)
+    try:
+        with pytest.raises(FailedPrecondition, match="a b is a mount point"):
+            files.remove_tree(str(tmp_path / "doomed"))
+        assert (outside / "keep").exists()
+    finally:
+        subprocess.run(["umount", str(point)], check=True, timeout=10)
+    assert files.remove_tree(str(tmp_path / "doomed"))
+    assert (outside / "keep").exists()
+
+
+def test_directories_get_the_mode_asked_for(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert files.ensure_dir(str(path), 0o711)
+    assert path.stat().st_mode & 0o777 == 0o711
+    assert not files.ensure_dir(str(path), 0o711)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(FailedPrecondition):
+        files.ensure_dir(str(tmp_path / "link"), 0o700)
