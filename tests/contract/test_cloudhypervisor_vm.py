@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -134,10 +135,8 @@ def test_a_pty_is_reported_and_has_the_greeting(vmm: Vmm) -> None:
     text = bytearray()
 
     def greeted() -> bool:
-        try:
+        with contextlib.suppress(BlockingIOError):
             text.extend(os.read(pty, 4096))
-        except BlockingIOError:
-            pass
         return GREETING.encode() in text
 
     try:
