@@ -179,6 +179,6 @@ def test_a_mode_without_its_file_kills_the_vmm(vmm: Vmm) -> None:
     """A known killer, which the model keeps from users; only backend_options can do it."""
     config = vmm.config(backend_options={"cloudhypervisor": {"serial": {"mode": "File"}}})
     # It dies while it answers: its last words may or may not get out.
-    with pytest.raises((FailedPrecondition, Unavailable), match="receiving on a closed channel|closed before the reply was complete"):
+    with pytest.raises((FailedPrecondition, Unavailable), match=r"receiving on a closed channel|closed before the reply was complete"):
         vmm.driver.define_on(vmm.socket, config, soon())
     assert vmm.exit_code() == 1
