@@ -8,9 +8,12 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
 import stat
 import tempfile
+import time
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -176,6 +179,26 @@ def test_a_stale_socket_is_no_obstacle_and_a_live_one_is(vmm: Vmm) -> None:
     vmm.process = None
     vmm.empty()
     until(lambda: vmm.state() == "absent", "an answer of the second")
+
+
+def test_a_socket_that_is_not_served_yet_is_waited_for(vmm: Vmm) -> None:
+    spec = vmm.launch(vmm.config())
+    with socket.socket(socket.AF_UNIX) as bound, ThreadPoolExecutor(1) as pool:
+        bound.bind(vmm.socket)
+        waiting = pool.submit(vmm.command, spec.after_start[0])
+        time.sleep(0.3)
+        assert not waiting.done()
+        vmm.empty()
+        assert waiting.result().returncode == 0
+    vmm.after_start(spec)
+    assert vmm.state() == "running"
+
+
+def test_a_socket_that_nobody_serves_is_given_up_with_the_reason(vmm: Vmm) -> None:
+    spec = vmm.launch(vmm.config())
+    done = vmm.command(spec.after_start[0])
+    assert done.returncode == 1
+    assert "Error opening HTTP socket" in done.stderr
 
 
 def test_another_uid_behind_the_socket_is_refused(vmm: Vmm) -> None:

@@ -24,6 +24,9 @@ if t.TYPE_CHECKING:
 
 DOCUMENT = "ch.json"
 SOCKET = "api.sock"
+# The socket has its name a moment before it is served, and ch-remote does not try twice. $0: ch-remote, $1: socket. Some seconds at most; the last
+# try says why.
+_UNTIL_SERVED = 'n=0; until "$0" --api-socket "$1" ping >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 50 ] || exec "$0" --api-socket "$1" ping; sleep 0.05; done'
 # Readable by everybody on every Linux: nothing to hand over to a VM's uid.
 _WORLD_READABLE = (RNG_SOURCE, "/dev/random")
 
@@ -75,6 +78,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         documents={DOCUMENT: json.dumps(body, indent=2, ensure_ascii=False) + "\n"},
         stdout_is_console=True,
         after_start=(
+            ("/bin/sh", "-c", _UNTIL_SERVED, remote, socket),
             (remote, "--api-socket", socket, "create", layout.document(DOCUMENT)),
             (remote, "--api-socket", socket, "boot"),
         ),

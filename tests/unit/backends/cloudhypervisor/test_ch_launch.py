@@ -43,7 +43,9 @@ def test_the_process_starts_empty_and_is_given_the_document() -> None:
     spec = _launch({"boot": {"kernel_path": "/k"}})
     assert spec.argv == ("/opt/vmcp/ch/53.0/cloud-hypervisor", "--api-socket", "path=vmm/api.sock", "--seccomp", "true")
     remote = ("/opt/vmcp/ch/53.0/ch-remote", "--api-socket", "vmm/api.sock")
-    assert spec.after_start == ((*remote, "create", "/var/lib/vmcp/vms/web-1/ch.json"), (*remote, "boot"))
+    wait, *rest = spec.after_start
+    assert (wait[:2], wait[3:]) == (("/bin/sh", "-c"), ("/opt/vmcp/ch/53.0/ch-remote", "vmm/api.sock"))
+    assert rest == [(*remote, "create", "/var/lib/vmcp/vms/web-1/ch.json"), (*remote, "boot")]
     assert spec.stop == (*remote, "power-button")
     assert spec.wait_socket == "vmm/api.sock"
     assert spec.stdout_is_console
