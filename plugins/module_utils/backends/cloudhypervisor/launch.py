@@ -26,7 +26,7 @@ DOCUMENT = "ch.json"
 SOCKET = "api.sock"
 # The socket has its name a moment before it is served, and ch-remote does not try twice. $0: ch-remote, $1: socket. Some seconds at most; the last
 # try says why.
-_UNTIL_SERVED = 'n=0; until "$0" --api-socket "$1" ping >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 50 ] || exec "$0" --api-socket "$1" ping; sleep 0.05; done'
+_UNTIL_SERVED = 'n=0; until "$0" --api-socket "$1" ping >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 25 ] || exec "$0" --api-socket "$1" ping; sleep 0.1; done'
 # Readable by everybody on every Linux: nothing to hand over to a VM's uid.
 _WORLD_READABLE = (RNG_SOURCE, "/dev/random")
 
@@ -78,6 +78,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         documents={DOCUMENT: json.dumps(body, indent=2, ensure_ascii=False) + "\n"},
         stdout_is_console=True,
         after_start=(
+            *_mtu_commands(taps, isolation),
             ("/bin/sh", "-c", _UNTIL_SERVED, remote, socket),
             (remote, "--api-socket", socket, "create", layout.document(DOCUMENT)),
             (remote, "--api-socket", socket, "boot"),
@@ -100,6 +101,13 @@ def wiring_of(definition: Definition, paths: Paths, isolation: Isolation) -> Wir
         sets_tap_mtu=isolation.uid is None,
         serial_is_stdout=True,
     )
+
+
+def _mtu_commands(taps: t.Sequence[TapUse], isolation: Isolation) -> list[tuple[str, ...]]:
+    """The VMM takes the MTU that it tells the guest from the tap. It would set it itself, but not with a uid of its own; taps of ours have it already."""
+    if isolation.uid is None:
+        return []
+    return [("ip", "link", "set", "dev", tap.name, "mtu", str(tap.mtu)) for tap in taps if tap.mtu is not None and not tap.ours]
 
 
 def _devices(config: VmConfig, taps: t.Sequence[TapUse]) -> tuple[str, ...]:

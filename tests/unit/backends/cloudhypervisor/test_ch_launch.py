@@ -92,6 +92,15 @@ def test_files_taps_and_devices_are_named() -> None:
     assert nics[0] == {"id": "net_lan", "tap": "vm12345678", "mac": "52:54:00:00:00:01", "num_queues": 4}
 
 
+def test_the_mtu_of_a_users_tap_is_set_by_whoever_may() -> None:
+    config = {"network": [{"id": "lan", "tap_device": "br0", "mtu": 1400}, {"id": "own", "tap_device": "tap7", "mtu": 9000}]}
+    assert _launch(config).after_start[0] == ("ip", "link", "set", "dev", "tap7", "mtu", "9000")
+    assert "mtu" not in json.loads(_launch(config).documents["ch.json"])["net"][1]
+    bare = _launch(config, BARE)
+    assert bare.after_start[0][0] == "/bin/sh"
+    assert json.loads(bare.documents["ch.json"])["net"][1]["mtu"] == 9000
+
+
 @pytest.mark.parametrize("isolation", [SANDBOXED, BARE], ids=["sandboxed", "bare"])
 def test_uses_are_those_of_the_launch(isolation: Isolation) -> None:
     config = {"boot": {"firmware_path": "/fw"}, "network": [{"id": "lan", "tap_device": "br0"}]}
