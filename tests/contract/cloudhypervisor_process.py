@@ -152,7 +152,7 @@ class Vmm:
     def start(self, config: VmConfig, **generated: t.Any) -> LaunchSpec:
         """Starts, creates and boots as a launch file would; the guest's greeting is not waited for."""
         spec = self.launch(config, **generated)
-        self.run(spec.argv)
+        self.run(spec.argv, **spec.environment)
         self.after_start(spec)
         return spec
 
@@ -166,7 +166,7 @@ class Vmm:
             os.chmod(use.path, 0o644)
             if use.writable:
                 os.chown(use.path, UID, UID)
-        self.run(("unshare", "--mount", "--net", "--propagation", "private", "--", "sh", "-euc", _JAIL, str(self.directory), *spec.argv))
+        self.run(("unshare", "--mount", "--net", "--propagation", "private", "--", "sh", "-euc", _JAIL, str(self.directory), *spec.argv), **spec.environment)
         self.after_start(spec)
         return spec
 

@@ -50,6 +50,7 @@ def test_the_process_starts_empty_and_is_given_the_document() -> None:
     assert spec.wait_socket == "vmm/api.sock"
     assert spec.stdout_is_console
     assert spec.jailer is None
+    assert set(spec.environment) == {"MALLOC_TRIM_THRESHOLD_"}
     assert json.loads(spec.documents["ch.json"])["payload"]["kernel"] == "/run/vmcp/web-1/files/kernel"
 
 
