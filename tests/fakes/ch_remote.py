@@ -72,16 +72,26 @@ def main(words: list[str]) -> int:
     socket_path = None
     if words[:1] == ["--api-socket"]:
         socket_path, words = words[1], words[2:]
-    if not words:
-        return usage("'ch-remote' requires a subcommand but one was not provided")
-    command, *arguments = words
-    if command not in _COMMANDS:
-        return usage(f"unrecognized subcommand '{command}'")
-    if len(arguments) != (command == "create"):
-        return usage(f"the arguments {arguments} do not fit the subcommand '{command}'")
+    misuse = _misuse(words)
+    if misuse:
+        return usage(misuse)
     if socket_path is None:
         sys.stderr.write("Please either provide the api-socket option or dbus-service-name and dbus-object-path options\n")
         return 1
+    return run(socket_path, *words)
+
+
+def _misuse(words: list[str]) -> str:
+    if not words:
+        return "'ch-remote' requires a subcommand but one was not provided"
+    if words[0] not in _COMMANDS:
+        return f"unrecognized subcommand '{words[0]}'"
+    if len(words) - 1 != (words[0] == "create"):
+        return f"the arguments {words[1:]} do not fit the subcommand '{words[0]}'"
+    return ""
+
+
+def run(socket_path: str, command: str, *arguments: str) -> int:
     body = None
     if command == "create":
         try:

@@ -30,7 +30,7 @@ if not __package__:
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
     __package__ = "fakes"
 
-from .cloudhypervisor_fields import Unreadable
+from .cloudhypervisor_fields import Unreadable, deserialize
 from .cloudhypervisor_vm import NO_VM, Panicked, Refused, Vm
 from .micro_http import FAULTS, Server
 from .openapi import Document, find
@@ -111,13 +111,22 @@ class Api:
 
     def handle(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes | None]:
         call = path.removeprefix(BASE)
+        return self._misaddressed(method, path, body) or self._handle(method, call, body)
+
+    def _misaddressed(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes | None] | None:
+        call = path.removeprefix(BASE)
         if path == call or call not in (*_GET, *_PUT, "vm.create"):
             return 404, b'["Not Found"]'
         if method == "PATCH" or (call == "vm.create" and method == "PUT" and not body):
             return 400, None
         if method != ("GET" if call in _GET else "PUT") or (call in _PUT and body):
             return 400, b'["Bad Request"]'
+        return None
+
+    def _handle(self, method: str, call: str, body: bytes | None) -> tuple[int, bytes | None]:
         try:
+            if call == "vm.create":
+                deserialize(json.loads(body or b""))
             self._check(lambda document: document.request_errors(method, f"/{call}", json.loads(body) if body else None))
             status, reply = self._answer(call, body)
             if call != "vmm.shutdown":

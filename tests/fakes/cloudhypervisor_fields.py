@@ -17,8 +17,8 @@ _STRUCTS = {
     "VmConfig": (
         'cpus:Cpus={"boot_vcpus":1,"max_vcpus":1} memory:Memory={"size":536870912} payload:Payload rate_limit_groups:[RateLimitGroup] disks:[Disk] net:[Net] '
         'rng:Rng={"src":"/dev/urandom"} balloon:Balloon fs:[Fs] pmem:[Pmem] serial:Console={"mode":"Null"} console:VirtioConsole={"mode":"Tty"} '
-        'debug_console:DebugConsole={"mode":"Off"} vsock:Vsock pvpanic:bool=false iommu:bool=false numa:[any] watchdog:bool=false rtc:any platform:any '
-        "tpm:any devices:[any] user_devices:[any] vdpa:[any] generic_vhost_user:[any] pci_segments:[any] landlock_enable:bool=false landlock_rules:[LandlockRule]"
+        'debug_console:DebugConsole={"mode":"Off"} vsock:Vsock pvpanic:bool=false iommu:bool=false numa:[any] watchdog:bool=false rtc:any platform:any tpm:any '
+        " devices:[any] user_devices:[any] vdpa:[any] generic_vhost_user:[any] pci_segments:[any] landlock_enable:bool=false landlock_rules:[LandlockRule]"
     ),
     "Cpus": (
         "boot_vcpus*:int max_vcpus*:int topology:Topology kvm_hyperv:bool=false max_phys_bits:int=46 affinity:[Affinity] "
@@ -75,7 +75,7 @@ def deserialize(value: t.Any, kind: str = "VmConfig") -> t.Any:
         return [deserialize(item, kind[1:-1]) for item in value]
     if kind in _PLAIN:
         python, words = _PLAIN[kind]
-        if not isinstance(value, python) or (python is int and (isinstance(value, bool) or value < 0)):
+        if not isinstance(value, python) or (isinstance(value, bool) and python is not bool) or (isinstance(value, int) and value < 0):
             raise Unreadable(f"invalid type: {json.dumps(value)}, expected {words}")
         return value
     if "|" in kind:

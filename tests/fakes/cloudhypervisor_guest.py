@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import threading
+import time
 import tty
 import typing as t
 
@@ -112,6 +113,7 @@ class Guest(threading.Thread):
                 return
             self.asked.clear()
             if pressed and self._polite:
+                time.sleep(0.05)  # no guest is so fast that the caller would miss its reply
                 self._print("goodbye\r\n")
                 self._on_end("poweroff")
                 return

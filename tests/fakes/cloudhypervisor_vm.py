@@ -210,35 +210,35 @@ def _problems(config: Tree) -> t.Iterator[tuple[str, ...]]:
     if not {"kernel", "firmware"} & set(payload):
         yield "Payload configuration is not bootable", "No bootitem provided: neither firmware nor kernel"
     if {"kernel", "firmware"} <= set(payload):
-        yield "Payload configuration is not bootable", "Specifying a kernel and firmware is not supported"
+        yield "Payload configuration is not bootable", "Specifying a kernel is not supported when a firmware is provided"
     if cpus["max_vcpus"] < cpus["boot_vcpus"]:
-        yield (f"Max CPUs {cpus['max_vcpus']} lower than boot CPUs {cpus['boot_vcpus']}",)
+        yield (f"Max CPUs ({cpus['max_vcpus']}) lower than boot CPUs ({cpus['boot_vcpus']})",)
     if "topology" in cpus and math.prod(cpus["topology"].values()) != cpus["max_vcpus"]:
-        yield ("Product of CPU topology parts does not match maximum vCPUs",)
+        yield ("Product of CPU topology parts does not match maximum vCPU",)
     yield from _memory_problems(memory)
     shared = memory["shared"] or memory["hugepages"] or any(zone["shared"] or zone["hugepages"] for zone in memory.get("zones", []))
     for device in (*config.get("disks", []), *config.get("net", [])):
         yield from _device_problems(device, cpus["boot_vcpus"], shared)
     if config.get("balloon", {}).get("size", -1) >= _memory_size(config):
-        yield (f"Ballon size ({config['balloon']['size']}) greater than RAM size ({_memory_size(config)})",)
+        yield (f"Balloon size ({config['balloon']['size']}) greater than RAM ({_memory_size(config)})",)
     if config.get("vsock", {}).get("cid") in (0, 1, 2, 0xFFFFFFFF):
         yield (f"{config['vsock']['cid']} is a special VSOCK CID",)
     ids = _ids(config)
     for name in ids:
         if name.startswith("__"):
-            yield (f"Identifier {name} is invalid",)
+            yield (f"Identifier {name} is not invalid",)
         if ids.count(name) > 1:
             yield (f"Identifier {name} is not unique",)
     for rule in config.get("landlock_rules", []):
         if not os.path.exists(rule["path"]):
-            yield (f"Path {rule['path']!r} provided in landlock-rules does not exist",)
+            yield (f'Path "{rule["path"]}" provided in landlock-rules does not exist',)
 
 
 def _memory_problems(memory: Tree) -> t.Iterator[tuple[str, ...]]:
     if "hugepage_size" in memory and not memory["hugepages"]:
         yield ("Huge page size specified but huge pages not enabled",)
     if memory["shared"] and memory["mergeable"]:
-        yield ("Memory mergeable and shared are exclusive",)
+        yield ("Invalid to set both 'mergeable' and 'shared' for memory",)
     if bool(memory.get("zones")) != (memory["size"] == 0):
         yield ("Invalid memory parameters",)
 
@@ -246,14 +246,14 @@ def _memory_problems(memory: Tree) -> t.Iterator[tuple[str, ...]]:
 def _device_problems(device: Tree, boot_vcpus: int, shared: bool) -> t.Iterator[tuple[str, ...]]:
     queues = device["num_queues"] // 2 if "mac" in device else device["num_queues"]
     if queues > boot_vcpus:
-        yield (f"Number of queues {device['num_queues']} exceeds number of vCPUs {boot_vcpus}",)
+        yield (f"Queue count ({queues}) must not exceed boot vCPUs ({boot_vcpus})",)
     if device["queue_size"] & (device["queue_size"] - 1):
-        yield (f"Queue size {device['queue_size']} is not a power of two",)
+        yield (f"Queue size must be a power of 2 no greater than 32768: {device['queue_size']}",)
     if device["vhost_user"] and not shared:
         yield ("Using vhost-user requires using shared memory or huge pages",)
     if device["vhost_user"] and "rate_limiter_config" in device:
-        yield ("vhost-user does not support the rate limiter",)
+        yield ("Rate limiting is not supported with vhost-user",)
     if "vhost_socket" in device and "path" in device:
-        yield ("Disk socket and path are both given",)
+        yield ("Disk path and vhost socket both provided",)
     if device.get("mtu", 1280) < 1280:
         yield (f"Provided MTU {device['mtu']} is lower than 1280 (expected by VIRTIO specification)",)

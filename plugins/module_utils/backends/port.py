@@ -62,6 +62,7 @@ class LaunchSpec:
     C(jailer): run through the Firecracker jailer, whose binary this is (None: setpriv).
     C(after_start): commands run by root once C(wait_socket) exists, outside the sandbox, in C(/run/vmcp/NAME); a failure fails the start.
     C(documents): files written beside vm.json, name to text, 0600. C(document_uses): those the VMM itself opens, alias to name.
+    C(environment): added to the otherwise empty environment of the process.
     C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr, unless
     C(stdout_dropped): nobody reads the console, and what the guest writes there must not fill a log.
     C(stop): how to ask the guest to shut down, without Python where possible: C(argv) run like C(after_start), or empty for SIGTERM.
@@ -75,6 +76,7 @@ class LaunchSpec:
     documents: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     document_uses: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     jailer: t.Optional[str] = None
+    environment: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     stdout_is_console: bool = True
     stdout_dropped: bool = False
     after_start: tuple[tuple[str, ...], ...] = ()

@@ -137,7 +137,7 @@ def _below(directory: str, path: str) -> str | None:
 
 def _exec_lines(layout: VmLayout, spec: LaunchSpec, isolation: Isolation, jailer: str | None) -> list[str]:
     output = "> /dev/null" if spec.stdout_dropped else '>> "$console"' if spec.stdout_is_console else ""
-    clean = f"env -i PATH={_PATH}"
+    clean = shlex.join(["env", "-i", f"PATH={_PATH}", *(f"{key}={value}" for key, value in sorted(spec.environment.items()))])
     if isolation.uid is None:
         return [f"exec {clean} {shlex.join(spec.argv)} {output}".rstrip()]
     uid = str(isolation.uid)

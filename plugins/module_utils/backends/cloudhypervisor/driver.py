@@ -9,7 +9,7 @@ import contextlib
 import json
 import typing as t
 
-from ...errors import FailedPrecondition, Internal
+from ...errors import FailedPrecondition, Internal, VmcpError
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..unix_http import Connection, raw_request
 from . import client, launch, readback, translate
@@ -86,7 +86,8 @@ class Driver:
             client.create(connection, body)
         except FailedPrecondition:
             if was_absent:
-                client.delete(connection)
+                with contextlib.suppress(VmcpError):  # what it said first is what matters; it may be gone by now
+                    client.delete(connection)
             raise
 
     def boot_on(self, socket: str, deadline: float) -> None:
@@ -97,7 +98,7 @@ class Driver:
             client.boot(connection)
         except FailedPrecondition:
             if was_created:
-                with contextlib.suppress(FailedPrecondition):  # nothing was left behind
+                with contextlib.suppress(VmcpError):  # where it failed early, nothing was left behind
                     client.shutdown(connection)
             raise
 

@@ -119,14 +119,18 @@ def document(config: VmConfig, wiring: Wiring) -> Tree:
 
 
 def merge(base: Tree, over: t.Mapping[str, t.Any]) -> Tree:
-    """RFC 7396: dictionaries merge, null removes, all else (lists too) replaces."""
+    """RFC 7396 (dictionaries merge, null removes, all else replaces), but for lists of entries with an C(id): those merge entry by entry of the same id."""
     merged = dict(base)
     for key, value in over.items():
+        below = merged.get(key)
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, t.Mapping):
-            below = merged.get(key)
             merged[key] = merge(below if isinstance(below, dict) else {}, value)
+        elif isinstance(value, list) and isinstance(below, list) and all(isinstance(entry, dict) and "id" in entry for entry in (*below, *value)):
+            by_id = {entry["id"]: entry for entry in below}
+            by_id.update({entry["id"]: merge(by_id.get(entry["id"], {}), entry) for entry in value})
+            merged[key] = list(by_id.values())
         else:
             merged[key] = value
     return merged

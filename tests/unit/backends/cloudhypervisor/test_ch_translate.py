@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.readback import unified
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.translate import Wiring, document, merge
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.words import (
@@ -124,6 +125,10 @@ CASES: list[tuple[str, Tree, str, t.Any]] = [
 ]
 
 
+def vm(**given: t.Any) -> VmConfig:
+    return VmConfig.model_validate(given)
+
+
 def _at(body: t.Any, path: str) -> t.Any:
     for part in path.split("."):
         body = body[int(part)] if part.isdigit() else body[part]
@@ -140,15 +145,15 @@ def _covers(given: t.Any, found: t.Any) -> bool:
 
 @pytest.mark.parametrize(("given", "where", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_each_field_has_its_place(given: Tree, where: str, expected: t.Any) -> None:
-    assert _at(document(VmConfig(**given), Wiring()), where) == expected
+    assert _at(document(VmConfig.model_validate(given), Wiring()), where) == expected
 
 
 @pytest.mark.parametrize("given", [case[1] for case in CASES], ids=[case[0] for case in CASES])
 def test_what_was_given_comes_back(given: Tree) -> None:
-    body = document(VmConfig(**given), Wiring())
+    body = document(VmConfig.model_validate(given), Wiring())
     back = unified(body)
     assert _covers(given, back)
-    assert document(VmConfig(**back), Wiring()) == body
+    assert document(VmConfig.model_validate(back), Wiring()) == body
 
 
 def test_every_supported_field_is_among_the_cases() -> None:
@@ -170,7 +175,7 @@ def test_every_supported_field_is_among_the_cases() -> None:
 
 
 def test_the_root_disk_is_first_and_known_again() -> None:
-    config = VmConfig(storage=[{"id": "data", "path": "/d"}, {"id": "sys", "path": "/s", "is_root_device": True}], boot={"kernel_path": "/k"})
+    config = vm(storage=[{"id": "data", "path": "/d"}, {"id": "sys", "path": "/s", "is_root_device": True}], boot={"kernel_path": "/k"})
     body = document(config, Wiring())
     assert [disk["path"] for disk in body["disks"]] == ["/s", "/d"]
     back = unified(body)
@@ -222,7 +227,7 @@ def test_a_foreign_root_disk_is_known_by_the_command_line() -> None:
 
 @pytest.mark.parametrize(("version", "known"), [((53, 0), True), ((51, 0), True), ((50, 1), False)])
 def test_image_type_is_said_to_those_who_know_it(version: tuple[int, int], known: bool) -> None:
-    body = document(VmConfig(storage=[{"id": "a", "path": "/a"}]), Wiring(version=version))
+    body = document(vm(storage=[{"id": "a", "path": "/a"}]), Wiring(version=version))
     assert ("image_type" in body["disks"][0]) is known
 
 
@@ -231,7 +236,7 @@ def test_versions_are_read_from_any_spelling() -> None:
 
 
 def test_unequal_limits_of_a_nic_and_growing_zones_are_refused_together() -> None:
-    config = VmConfig(
+    config = vm(
         network=[{"tap_device": "t0"}, {"tap_device": "t1", "rate_limit_tx": LIMIT}],
         memory={"size_bytes": 1 << 30, "max_size_bytes": 2 << 30, "zones": [{"id": "a", "size_bytes": 1 << 30}]},
     )
@@ -246,12 +251,12 @@ def test_unequal_limits_of_a_nic_and_growing_zones_are_refused_together() -> Non
 )
 def test_nothing_is_chosen_for_the_vmm_of_somebody_else(config: Tree, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        document(VmConfig(**config), Wiring())
+        document(VmConfig.model_validate(config), Wiring())
     assert caught.value.violations[0].field == f"config.{field}"
 
 
 def test_what_was_chosen_and_where_files_appear_comes_from_the_wiring() -> None:
-    config = VmConfig(
+    config = vm(
         boot={"kernel_path": "/k"},
         storage=[{"id": "a", "path": "/a"}],
         network=[{"id": "n", "tap_device": "br0", "mtu": 1400}],
@@ -281,9 +286,7 @@ def test_what_was_chosen_and_where_files_appear_comes_from_the_wiring() -> None:
 
 
 def test_backend_options_win() -> None:
-    config = VmConfig(
-        cpu={"vcpu_count": 2}, watchdog=True, backend_options={"cloudhypervisor": {"cpus": {"kvm_hyperv": True}, "pvpanic": True, "watchdog": None}}
-    )
+    config = vm(cpu={"vcpu_count": 2}, watchdog=True, backend_options={"cloudhypervisor": {"cpus": {"kvm_hyperv": True}, "pvpanic": True, "watchdog": None}})
     body = document(config, Wiring())
     assert body["cpus"] == {"boot_vcpus": 2, "max_vcpus": 2, "kvm_hyperv": True}
     assert body["pvpanic"] is True
@@ -292,3 +295,13 @@ def test_backend_options_win() -> None:
 
 def test_merging_follows_rfc_7396() -> None:
     assert merge({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": None, "e": 3}, "d": [2], "f": {"g": None}}) == {"a": {"c": 2, "e": 3}, "d": [2], "f": {}}
+
+
+def test_entries_with_an_id_merge_one_by_one() -> None:
+    config = VmConfig.model_validate(
+        {
+            "network": [{"id": "a", "tap_device": "t0"}, {"id": "b", "tap_device": "t1"}],
+            "backend_options": {"cloudhypervisor": {"net": [{"id": "net_b", "offload_tso": False}, {"id": "mine", "tap": "t2"}]}},
+        }
+    )
+    assert document(config, Wiring())["net"] == [{"id": "net_a", "tap": "t0"}, {"id": "net_b", "tap": "t1", "offload_tso": False}, {"id": "mine", "tap": "t2"}]
