@@ -33,6 +33,7 @@ trap goodbye INT
 echo 0 >/proc/sys/kernel/ctrl-alt-del
 
 echo
+echo "User space reached $($busybox cut -d ' ' -f 1 /proc/uptime) s after the kernel began."
 # shellcheck disable=SC2016
 echo "Linux $($busybox uname -r), $($busybox nproc) CPU, $($busybox awk '/^MemTotal/ { printf "%d MiB", $2 / 1024 }' /proc/meminfo)"
 echo "Hello from a VM of unkey.vmcp!"
