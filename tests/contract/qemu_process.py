@@ -105,7 +105,7 @@ class Vm:
         with open(self.layout.console_log, "ab") as console, open(self.layout.vmm_log, "ab") as log:  # noqa: PTH123
             stdout = console if spec.stdout_is_console else log
             self.process = subprocess.Popen([*prefix, *spec.argv], cwd=self.layout.run, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, umask=0o077)
-        until(lambda: self._serves() or self.process is not None and self.process.poll() is not None, lambda: "a QMP server")
+        until(lambda: self._serves() or (self.process is not None and self.process.poll() is not None), lambda: "a QMP server")
         assert self.process.poll() is None, self.log
         for command in spec.after_start:
             subprocess.run(command, cwd=self.layout.run, check=True, timeout=10)

@@ -100,7 +100,12 @@ def test_a_server_that_leaves_at_once(path: pathlib.Path, call: Call) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        closing = threading.Thread(target=lambda: listener.accept()[0].close())
+
+        def leave() -> None:
+            connection, _address = listener.accept()
+            connection.close()
+
+        closing = threading.Thread(target=leave)
         closing.start()
         fails(call, path, Unavailable, "closed the connection|broke")
         closing.join(5)
