@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Starts real QEMUs for the contract tests, from the launch specifications of the driver.
 
-What the launch file does on a host is done here in its simplest form: stdout in the console log, own files copied, a uid by setpriv.
+What the launch file does on a host is done here in its simplest form: stdout in the console log, a uid by setpriv. C(test_qemu_on_host.py) has the real one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import Unavailab
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.tests import guests
+from ansible_collections.unkey.vmcp.tests import guests, linux_guest
 
 BINARY = shutil.which("qemu-system-x86_64")
 needs_qemu = pytest.mark.skipif(BINARY is None, reason="real QEMU not run: there is no qemu-system-x86_64 on PATH")
@@ -68,8 +68,8 @@ class Vm:
 
     def linux(self, args: str = "", **parts: t.Any) -> dict[str, t.Any]:
         try:
-            guest = guests.linux_guest(guests.cache_directory(), LINUX_GREETING)
-        except guests.GuestUnavailable as exc:
+            guest = linux_guest.linux_guest(linux_guest.cache_directory(), LINUX_GREETING)
+        except linux_guest.GuestUnavailable as exc:
             pytest.skip(f"no Linux guest: {exc}")
         boot = {"kernel_path": str(guest.kernel), "initrd_path": str(guest.initrd), "kernel_args": f"console=ttyS0 quiet {args}".strip()}
         return {"memory": {"size_bytes": "256M"}, **parts, "boot": boot}
@@ -99,9 +99,6 @@ class Vm:
     def start(self, config: dict[str, t.Any], *, prefix: t.Sequence[str] = (), **how: t.Any) -> LaunchSpec:
         """Starts the process, waits until it serves QMP, runs C(after_start)."""
         spec = self.launch(config, **how)
-        for use in spec.files:
-            if use.seed is not None:
-                shutil.copyfile(use.seed, use.path)
         with open(self.layout.console_log, "ab") as console, open(self.layout.vmm_log, "ab") as log:  # noqa: PTH123
             stdout = console if spec.stdout_is_console else log
             self.process = subprocess.Popen([*prefix, *spec.argv], cwd=self.layout.run, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, umask=0o077)

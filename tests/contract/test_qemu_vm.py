@@ -207,18 +207,6 @@ def test_the_balloon_is_inflated_from_the_start(vm: Vm) -> None:
     until(lambda: vm.describe()["config"]["memory"]["balloon"]["size_bytes"] == 64 << 20, lambda: str(vm.describe()["config"]["memory"]))
 
 
-def test_uefi_keeps_its_variables_in_a_file_of_the_vm(vm: Vm) -> None:
-    firmware = pathlib.Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-    if not firmware.exists():
-        pytest.skip(f"there is no {firmware} (package ovmf)")
-    vm.start({"memory": {"size_bytes": "256M"}, "boot": {"firmware_path": str(firmware)}})
-    variables = pathlib.Path(vm.layout.data) / "efivars"
-    template = firmware.with_name("OVMF_VARS_4M.fd").read_bytes()
-    # UEFI writes its boot options on the first start.
-    until(lambda: variables.read_bytes() != template, lambda: "a change of the variable store")
-    assert firmware.with_name("OVMF_VARS_4M.fd").read_bytes() == template
-
-
 # --- the console ---------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests import guests
+from ansible_collections.unkey.vmcp.tests import guests, linux_guest
 
 
 @pytest.mark.parametrize("then", guests.THEN)
@@ -31,7 +31,7 @@ def test_a_loader_finds_the_entry_in_the_note(then: str) -> None:
 
 
 def test_an_archive_is_one_that_cpio_reads(tmp_path: pathlib.Path) -> None:
-    archive = guests._newc("dir", 0o040755) + guests._newc("dir/file", 0o100644, b"five!") + guests._newc("TRAILER!!!", 0)
+    archive = linux_guest._newc("dir", 0o040755) + linux_guest._newc("dir/file", 0o100644, b"five!") + linux_guest._newc("TRAILER!!!", 0)
     assert len(archive) % 4 == 0
     assert archive.count(b"070701") == 3
     cpio = shutil.which("cpio")
@@ -47,5 +47,5 @@ def test_modules_come_after_those_they_need(tmp_path: pathlib.Path) -> None:
     for name, needs in {"virtio_blk": "virtio,virtio_ring", "virtio": "virtio_ring", "virtio_ring": ""}.items():
         (modules / f"{name}.ko").write_bytes(b"x\0depends=" + needs.encode() + b"\0y")
     found: dict[str, bytes] = {}
-    guests._collect_module(tmp_path, "virtio_blk", found)
+    linux_guest._collect_module(tmp_path, "virtio_blk", found)
     assert list(found) == ["virtio_ring.ko", "virtio.ko", "virtio_blk.ko"]
