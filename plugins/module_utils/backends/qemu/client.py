@@ -184,7 +184,7 @@ class Connection:
         except asyncio.TimeoutError as exc:
             raise _no_answer(self.socket_path) from exc
         except library.ExecuteError as exc:
-            raise _refused(command, exc.error.desc, exc.error_class) from exc
+            raise _refused(command, str(exc), exc.error_class) from exc
         except library.ConnectError as exc:
             raise self._broken(exc.exc) from exc
         except library.ExecInterruptedError as exc:

@@ -117,9 +117,10 @@ def _qmp(socket_path: str, *calls: dict[str, t.Any]) -> tuple[str, ...]:
 
 def wiring_of(definition: Definition, config: VmConfig, paths: Paths) -> translate.Wiring:
     generated = definition.generated
+    accel = translate.accelerator(config, generated.get("qemu_accel"))
     return translate.Wiring(
-        machine=translate.machine_type(definition.workload, config, generated.get("qemu_machine")),
-        accel=translate.accelerator(config, generated.get("qemu_accel")),
+        machine=translate.machine_type(definition.workload, config, accel, generated.get("qemu_machine")),
+        accel=accel,
         files=paths.files,
         sockets=paths.sockets,
         macs=generated.get("macs", {}),

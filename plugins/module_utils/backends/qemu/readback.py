@@ -26,7 +26,8 @@ _AUTO_QUEUES = 65535
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """Answers as they came. C(properties): device id to what C(_PROPERTIES) asks of its type."""
+    """Answers as they came. C(properties): device id to what C(_PROPERTIES) asks of its type; C(sockets): device id to the path of its
+    vhost-user socket."""
 
     smp: t.Mapping[str, t.Any]
     memory_bytes: int
@@ -38,6 +39,7 @@ class Facts:
     blocks: t.Sequence[t.Mapping[str, t.Any]]
     block_stats: t.Sequence[t.Mapping[str, t.Any]]
     network: str
+    sockets: t.Mapping[str, t.Optional[str]]
     chardevs: t.Sequence[t.Mapping[str, t.Any]]
     balloon_actual: t.Optional[int]
 
@@ -67,9 +69,16 @@ def collect(qmp: client.Connection) -> Facts:
         blocks=qmp.execute("query-block"),
         block_stats=qmp.execute("query-blockstats"),
         network=client.human(qmp, "info network") if any(kind in _NIC_TYPES for kind in types.values()) else "",
+        sockets={name: _socket_path(qmp, name) for name, kind in types.items() if kind in (*_DISK_TYPES, *_NIC_TYPES)},
         chardevs=qmp.execute("query-chardev"),
         balloon_actual=qmp.execute("query-balloon")["actual"] if has_balloon else None,
     )
+
+
+def _socket_path(qmp: client.Connection, name: str) -> t.Optional[str]:
+    """Of the vhost-user device C(name); C(query-chardev) would show our end of the connection, which has no name."""
+    address = client.qom_get(qmp, f"/chardevs/socket_{name}", "addr")
+    return str(address["path"]) if address else None
 
 
 def unified(facts: Facts) -> dict[str, t.Any]:
@@ -180,8 +189,7 @@ def _storage(facts: Facts) -> list[dict[str, t.Any]]:
     known = {disk["id"] for disk in disks}
     for name, kind in facts.types.items():
         if kind.startswith("vhost-user-blk") and our_id(name)[1] not in known:
-            socket_path = _socket_path(facts.chardevs, f"socket_{name}")
-            disks.append({"id": our_id(name)[1], "vhost_user_socket": socket_path, **_queues(facts.properties[name])})
+            disks.append({"id": our_id(name)[1], "vhost_user_socket": facts.sockets[name], **_queues(facts.properties[name])})
     return disks
 
 
@@ -208,30 +216,26 @@ def _rate_limit(inserted: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def _network(facts: Facts) -> list[dict[str, t.Any]]:
-    """In the order of C(info network), which is that of the command line."""
-    nics = []
-    for found in re.finditer(r"^(\S+): index=\d+,type=nic,.*\n \\ \S+: index=\d+,type=(\S+?),(.*)$", facts.network, re.MULTILINE):
-        name, backend, about = found.groups()
+    """In the order of C(info network), which is that of the command line. It has an entry for every queue pair; C(index) counts them."""
+    nics: dict[str, dict[str, t.Any]] = {}
+    for found in re.finditer(r"^(\S+): index=(\d+),type=nic,.*\n \\ \S+: index=\d+,type=([^,\s]+)(.*)$", facts.network, re.MULTILINE):
+        name, index, backend, about = found.groups()
         if facts.types.get(name) not in _NIC_TYPES:
             continue
+        if name in nics:
+            nics[name]["num_queues"] = int(index) + 1
+            continue
         given = facts.properties[name]
-        nic: dict[str, t.Any] = {"id": our_id(name)[1], "mac_address": given["mac"]}
-        tap = re.search(r"ifname=([^,]+)", about)
+        nic: dict[str, t.Any] = {"id": our_id(name)[1], "mac_address": given["mac"], "queue_size": given["rx_queue_size"]}
+        tap = re.search(r",ifname=([^,]+)", about)
         if backend == "tap" and tap:
             nic["tap_device"] = tap[1]
         elif backend == "vhost-user":
-            nic["vhost_user_socket"] = _socket_path(facts.chardevs, f"socket_{name}")
+            nic["vhost_user_socket"] = facts.sockets[name]
         if given["host_mtu"]:
             nic["mtu"] = given["host_mtu"]
-        nic["queue_size"] = given["rx_queue_size"]
-        nics.append(nic)
-    return nics
-
-
-def _socket_path(chardevs: t.Sequence[t.Mapping[str, t.Any]], label: str) -> t.Optional[str]:
-    filename = next((str(entry["filename"]) for entry in chardevs if entry["label"] == label), "")
-    match = re.search(r"unix:([^,]+)", filename)
-    return match[1] if match else None
+        nics[name] = nic
+    return list(nics.values())
 
 
 def _console(chardevs: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

@@ -49,30 +49,27 @@ class Wiring:
 # --- the machine ------------------------------------------------------------------------------------------
 
 
-def machine_family(workload: t.Optional[str], config: VmConfig) -> str:
-    """C(microvm) for serverless VMs that ask for nothing which only C(q35) has; C(q35) otherwise. A type in C(backend_options) wins."""
+def machine_type(workload: t.Optional[str], config: VmConfig, accel: str, pinned_q35: t.Optional[str]) -> str:
+    """The type for C(-machine): the user's; C(microvm) for serverless VMs on KVM that ask for nothing which only q35 has; else q35.
+
+    C(pinned_q35): the versioned type chosen at creation, so that a newer QEMU gives the guest the same hardware.
+    Without KVM no microvm: its only clock is one against which a kernel cannot calibrate itself when the host is busy, and it hangs at boot."""
     given = _machine_options(config).get("type")
     if given is not None:
-        return MICROVM if str(given) == MICROVM else "q35"
-    if workload != "serverless":
-        return "q35"
-    wants_q35 = (
+        return str(given)
+    microvm = workload == "serverless" and accel == "kvm" and not _wants_q35(config)
+    return MICROVM if microvm else (pinned_q35 or "q35")
+
+
+def _wants_q35(config: VmConfig) -> bool:
+    return (
         config.boot.kernel_path is None
         or bool(config.watchdog)
         or _grows(config.cpu.vcpu_count, config.cpu.max_vcpu_count)
         or _grows(config.memory.size_bytes, config.memory.max_size_bytes)
-        or len(config.memory.zones) > 1
+        or bool(config.memory.zones)
         or len(config.storage) + len(config.network) + 3 > MICROVM_DEVICES_MAX
     )
-    return "q35" if wants_q35 else MICROVM
-
-
-def machine_type(workload: t.Optional[str], config: VmConfig, pinned_q35: t.Optional[str]) -> str:
-    """The type for C(-machine). C(pinned_q35): the versioned type chosen at creation, so that a newer QEMU gives the guest the same hardware."""
-    given = _machine_options(config).get("type")
-    if given is not None:
-        return str(given)
-    return MICROVM if machine_family(workload, config) == MICROVM else (pinned_q35 or "q35")
 
 
 def has_power_button(config: VmConfig, pci: bool) -> bool:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's words: option strings that no value can break out of, ids, and what its help texts say. Standard library only."""
+"""QEMU's words: option strings that no value can break out of, ids, names of its states. Standard library only."""
 
 from __future__ import annotations
 
@@ -65,25 +65,3 @@ def our_id(wire: str) -> tuple[str, str]:
     """Kind and id; the kind is C("") for a device that is not of our making."""
     match = re.fullmatch(r"(disk|net|zone)_(.+)", wire)
     return (match[1], match[2]) if match else ("", wire)
-
-
-def parse_version(text: str) -> t.Optional[str]:
-    """C(7.2.22) of what C(--version) prints; None when it is no QEMU."""
-    match = re.search(r"^QEMU emulator version (\d+(?:\.\d+)+)", text, re.MULTILINE)
-    return match[1] if match else None
-
-
-def parse_accelerators(text: str) -> tuple[str, ...]:
-    """C((kvm, tcg)) of what C(-accel help) prints: those compiled in, whether they work here or not."""
-    return tuple(sorted(set(re.findall(r"^(kvm|tcg|xen|nvmm|hvf)$", text, re.MULTILINE))))
-
-
-def parse_q35(text: str) -> t.Optional[str]:
-    """The versioned type behind C(q35), C(pc-q35-7.2), of what C(-machine help) prints. None when this binary has none."""
-    match = re.search(r"^q35\s.*\(alias of ([A-Za-z0-9._-]+)\)", text, re.MULTILINE)
-    return match[1] if match else None
-
-
-def has_microvm(text: str) -> bool:
-    """Whether C(-machine help) lists microvm."""
-    return re.search(r"^microvm\s", text, re.MULTILINE) is not None
