@@ -39,7 +39,7 @@ def use_runtime(base: str = RUNTIME_DIR) -> t.Optional[str]:
             sys.path.insert(0, f"{directory}/lib")
             for name, module in list(sys.modules.items()):
                 # Packages that are loaded already keep looking where they came from unless told.
-                if name == _PACKAGE or name.startswith(f"{_PACKAGE}.") and hasattr(module, "__path__"):
+                if name == _PACKAGE or (name.startswith(f"{_PACKAGE}.") and hasattr(module, "__path__")):
                     module.__path__ = [f"{directory}/lib/{name.replace('.', '/')}", *module.__path__]
             return directory
     return None
@@ -96,7 +96,11 @@ def _sent_files() -> dict[str, int]:
     prefix = f"{_PACKAGE.replace('.', '/')}/"
     with zipfile.ZipFile(archive) as sent:
         # Ansible sends packages' __init__.py, in our package all empty, in a form of its own.
-        return {i.filename[len(prefix) :]: i.CRC for i in sent.infolist() if i.filename.startswith(prefix) and not i.filename.endswith("/__init__.py") and i.filename != f"{prefix}__init__.py"}
+        return {
+            i.filename[len(prefix) :]: i.CRC
+            for i in sent.infolist()
+            if i.filename.startswith(prefix) and not i.filename.endswith("/__init__.py") and i.filename != f"{prefix}__init__.py"
+        }
 
 
 def checksum(content: bytes) -> int:

@@ -113,11 +113,29 @@ def _by_hand(place: pathlib.Path, jailed: bool) -> float:
     root.mkdir(parents=True, exist_ok=True)
     shutil.copy(place / "kernel", root / "kernel")
     inside = pathlib.Path("/") if jailed else root
-    document = {"boot-source": {"kernel_image_path": str(inside / "kernel"), "boot_args": "console=ttyS0"}, "machine-config": {"vcpu_count": 1, "mem_size_mib": 128}, "drives": []}
+    document = {
+        "boot-source": {"kernel_image_path": str(inside / "kernel"), "boot_args": "console=ttyS0"},
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": 128},
+        "drives": [],
+    }
     (root / "vm.json").write_text(json.dumps(document))
     words = ["--api-sock", str(inside / "api.sock"), "--config-file", str(inside / "vm.json")]
     if jailed:
-        command = [str(shutil.which("jailer")), "--id", "hand", "--exec-file", firecracker, "--uid", "65533", "--gid", "65533", "--chroot-base-dir", str(base), "--", *words]
+        command = [
+            str(shutil.which("jailer")),
+            "--id",
+            "hand",
+            "--exec-file",
+            firecracker,
+            "--uid",
+            "65533",
+            "--gid",
+            "65533",
+            "--chroot-base-dir",
+            str(base),
+            "--",
+            *words,
+        ]
         os.chown(root, 65533, 65533)
     else:
         command = [firecracker, "--id", "hand", *words]
@@ -154,9 +172,21 @@ def _play(place: pathlib.Path, python: str, tasks: list[dict[str, t.Any]], roles
     """Runs the tasks in one play. Seconds by task name; ends the bench when one fails."""
     out, book = place / "out.jsonl", place / "play.json"
     out.unlink(missing_ok=True)
-    body = {"hosts": "localhost", "connection": "local", "gather_facts": bool(roles), "vars": {"ansible_python_interpreter": python}, "roles": list(roles), "tasks": tasks}
+    body = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": bool(roles),
+        "vars": {"ansible_python_interpreter": python},
+        "roles": list(roles),
+        "tasks": tasks,
+    }
     book.write_text(json.dumps([body]))
-    environment = {**os.environ, "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"), "ANSIBLE_CALLBACKS_ENABLED": "durations", "VMCP_BENCH_OUT": str(out)}
+    environment = {
+        **os.environ,
+        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "durations",
+        "VMCP_BENCH_OUT": str(out),
+    }
     done = subprocess.run(
         [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", str(book)],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False,

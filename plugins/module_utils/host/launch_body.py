@@ -343,7 +343,7 @@ end_reason() {
         killed|dumped) signal="\"SIG$EXIT_STATUS\"" ;;
         *) reason=lost ;;
     esac
-    [ ! -s "$run/stopping" ] || read -r asked < "$run/stopping"
+    [ ! -s "$run/stopping" ] || read -r asked < "$run/stopping" || :
     case ${asked-} in request|host|restart) reason=$asked ;; esac
 }
 

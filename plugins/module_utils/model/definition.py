@@ -78,4 +78,6 @@ class Definition:
         try:
             return cls(**{k: v for k, v in body.items() if k in known}, extra=extra)
         except TypeError as exc:
-            raise Internal(f"{where} lacks what a definition must have: {exc}. Restore it from a backup, or remove the VM with state=absent and define it again.") from exc
+            raise Internal(
+                f"{where} lacks what a definition must have: {exc}. Restore it from a backup, or remove the VM with state=absent and define it again."
+            ) from exc

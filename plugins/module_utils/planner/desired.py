@@ -51,7 +51,9 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     else:
         kernel_lacks = []
     version = installed.version if installed else request.options.get("backend_version")
-    verdict = check(config, backend, version, request=request, host_kernel_default=bool(host.default_kernel(backend)), features=installed.features if installed else ())
+    verdict = check(
+        config, backend, version, request=request, host_kernel_default=bool(host.default_kernel(backend)), features=installed.features if installed else ()
+    )
     security, security_violations = _security(request, stored, backend, installed, host)
     violations = [*verdict.violations, *security_violations]
     settings = request.settings
@@ -107,12 +109,19 @@ def _version(request: VmRequest, stored: t.Optional[Definition], backend: str, h
             if candidate.version == asked or candidate.version.startswith(f"{asked}."):
                 return candidate, []
         there = ", ".join(c.version for c in candidates) or "none"
-        return None, [Violation("backend_version", f"{backend} {asked} is not installed on this host (installed: {there}). Install it with the role unkey.vmcp.vmcp_{backend}.")]
+        return None, [
+            Violation(
+                "backend_version", f"{backend} {asked} is not installed on this host (installed: {there}). Install it with the role unkey.vmcp.vmcp_{backend}."
+            )
+        ]
     if stored and stored.backend == backend and asked != "current" and request.option("state") != "restarted":
         return Installed(backend, stored.backend_version, stored.binary, stored.helpers), _binary_lack(stored, candidates)
     current = next((c for c in candidates if c.current), None)
     if current is None:
-        problem = host.problems.get(backend) or f"{backend} is not installed on this host. Install it with the role unkey.vmcp.vmcp_{backend}, or put its binary on the PATH of root."
+        problem = (
+            host.problems.get(backend)
+            or f"{backend} is not installed on this host. Install it with the role unkey.vmcp.vmcp_{backend}, or put its binary on the PATH of root."
+        )
         return None, [Violation("backend", problem)]
     return current, []
 
@@ -122,7 +131,10 @@ def _binary_lack(stored: Definition, candidates: t.Sequence[Installed]) -> list[
     if candidates and all(c.binary != stored.binary for c in candidates):
         there = ", ".join(f"{c.version} ({c.binary})" for c in candidates)
         return [
-            Violation("backend_version", f"{stored.binary}, with which this VM was made ({stored.backend_version}), is gone; installed: {there}. Give backend_version: current to move to it.")
+            Violation(
+                "backend_version",
+                f"{stored.binary}, with which this VM was made ({stored.backend_version}), is gone; installed: {there}. Give backend_version: current to move to it.",
+            )
         ]
     return []
 
@@ -160,11 +172,17 @@ def _security(
             violations.append(Violation("security.jail", "Firecracker's jailer needs root. Run the task with become, or set security.jail: false."))
         elif installed and not installed.helpers.get("jailer"):
             violations.append(
-                Violation("security.jail", f"no jailer was found beside {installed.binary} or on the PATH. Install it with the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.")
+                Violation(
+                    "security.jail",
+                    f"no jailer was found beside {installed.binary} or on the PATH. Install it with the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.",
+                )
             )
         elif installed and not stored and not installed.static:
             violations.append(
-                Violation("security.jail", f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release binary, or set security.jail: false.")
+                Violation(
+                    "security.jail",
+                    f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release binary, or set security.jail: false.",
+                )
             )
     if asked.get("uid") not in (None, 0) and not host.root:
         violations.append(Violation("security.uid", "only root can run a VMM under another uid. Run the task with become, or leave it out."))

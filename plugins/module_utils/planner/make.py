@@ -75,7 +75,13 @@ def _grace_s(request: VmRequest, default: int) -> int:
 
 def configures(request: VmRequest) -> bool:
     """Whether the task says what the VM should be. One that does not is a mere request for power."""
-    return request.config is not None or bool(request.settings) or request.metadata is not None or "backend" in request.options or "backend_version" in request.options
+    return (
+        request.config is not None
+        or bool(request.settings)
+        or request.metadata is not None
+        or "backend" in request.options
+        or "backend_version" in request.options
+    )
 
 
 def makes_a_vm(request: VmRequest) -> bool:

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from ..backends.registry import driver
-from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
+from ..errors import DeadlineExceeded, FailedPrecondition, Unavailable, VmcpError
 from ..host import allocations, events, files, host_json, processes
 from ..host.layout import VmLayout
 from ..host.port import Supervisor
@@ -32,6 +32,8 @@ CALL_S = 10.0
 POLL_S = 0.005
 # What a VMM gets to go away after SIGKILL: the kernel has to free the guest's memory.
 KILL_S = 30.0
+# For a VMM that closed its socket on us while it ends.
+GONE_S = 1.0
 
 
 class Applier:
@@ -165,8 +167,11 @@ class Applier:
             if backend.observe(observe_socket(definition, self.vm), deadline, peer_uid(definition)).state == "paused":
                 backend.resume(self.vm.api_socket, deadline, peer_uid(definition))
             return backend.request_shutdown(self.vm.api_socket, deadline, peer_uid(definition))
+        except Unavailable:
+            # Firecracker may be gone before it has answered: then there is nothing left to ask, and nothing to force.
+            return self._supervisor(definition).wait_ended(self.vm, time.monotonic() + GONE_S)
         except VmcpError:
-            # The VMM went away meanwhile or does not answer: in both cases force is what remains, and harmless.
+            # It does not answer, or refuses: force is what remains.
             return False
 
     def _kill(self, step: Step, following: t.Sequence[Step]) -> None:

@@ -91,7 +91,9 @@ def _path(definition: Definition, vm: VmLayout, previous: bool) -> str:
         )
     if previous:
         if console.get("path"):
-            raise FailedPrecondition(f"The console of {definition.name} goes to {console['path']}, of which no earlier boot is kept. Leave out config.console.path.")
+            raise FailedPrecondition(
+                f"The console of {definition.name} goes to {console['path']}, of which no earlier boot is kept. Leave out config.console.path."
+            )
         return vm.console_previous
     return console.get("path") or vm.console_log
 
@@ -128,5 +130,3 @@ def read_from(path: str, start: int, max_bytes: int) -> tuple[str, int, int]:
     kept = raw.lstrip(b"\0")
     dropped = begin - min(start, end) + len(raw) - len(kept)
     return kept.replace(b"\0", b"").decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n"), end, dropped
-
-

@@ -15,7 +15,9 @@ from ..planner.situation import Situation
 from .live import vsock_path
 
 
-def describe(situation: Situation, vm: VmLayout, *, pending: t.Sequence[str] = (), definition: t.Optional[Definition] = None, state: t.Optional[str] = None) -> dict[str, t.Any]:
+def describe(
+    situation: Situation, vm: VmLayout, *, pending: t.Sequence[str] = (), definition: t.Optional[Definition] = None, state: t.Optional[str] = None
+) -> dict[str, t.Any]:
     """The result's C(vm). C(definition) and C(state) stand in for what was found, for what a check-mode run would leave."""
     definition = definition or situation.definition
     state = state or situation.state

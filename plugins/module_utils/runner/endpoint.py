@@ -8,6 +8,7 @@ What only the owner of the process could do is refused by the driver with C(fail
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
@@ -35,20 +36,25 @@ def socket_of(request: VmRequest, environ: t.Mapping[str, str], store: Store) ->
 
     The option says so outright; the environment only for a name that is no VM of ours, and a backend that matches."""
     if request.endpoint_path:
-        return request.endpoint_path
+        return real_path(request.endpoint_path)
     wanted = request.options.get("backend")
     candidates = {b: environ[k] for k, b in _ENVIRONMENT.items() if environ.get(k) and wanted in (None, "auto", b)}
     if not candidates or (request.name and store.has_remains(request.name)):
         return None
     if len(candidates) > 1:
         raise InvalidArgument.of([Violation("backend", f"must say which endpoint is meant: the environment names one for {' and '.join(sorted(candidates))}.")])
-    return next(iter(candidates.values())).removeprefix("unix://")
+    return real_path(next(iter(candidates.values())).removeprefix("unix://"))
+
+
+def real_path(path: str) -> str:
+    """A person who names a path may go through links (C(/var/run)); the client refuses them, because below a VM's own directory they would be the VM's."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def backend_of(socket: str, wanted: t.Optional[str], environ: t.Mapping[str, str]) -> tuple[str, Driver]:
     """Which VMM serves the socket: the one named by option or environment, else the first whose question it answers."""
     for key, backend in _ENVIRONMENT.items():
-        if environ.get(key, "").removeprefix("unix://") == socket and wanted in (None, "auto"):
+        if environ.get(key) and real_path(environ[key].removeprefix("unix://")) == socket and wanted in (None, "auto"):
             wanted = backend
     if wanted not in (None, "auto"):
         return str(wanted), driver(str(wanted))
@@ -98,9 +104,15 @@ def run(call: Call, request: VmRequest, socket: str) -> Outcome:
 
 
 def _refuse_ownership(request: VmRequest, socket: str) -> None:
-    violations = [Violation(key, f"is a matter of who runs the VMM at {socket}, which this task does not. Leave it out.") for key in _OWNERS if key in request.settings]
+    violations = [
+        Violation(key, f"is a matter of who runs the VMM at {socket}, which this task does not. Leave it out.") for key in _OWNERS if key in request.settings
+    ]
     if request.wait_for:
-        violations += [Violation(f"wait_for[{i}]", "looks at a console or process of ours. Only 'running' can be waited for at an endpoint.") for i, c in enumerate(request.wait_for) if "running" not in c]
+        violations += [
+            Violation(f"wait_for[{i}]", "looks at a console or process of ours. Only 'running' can be waited for at an endpoint.")
+            for i, c in enumerate(request.wait_for)
+            if "running" not in c
+        ]
     if violations:
         raise InvalidArgument.of(violations)
 

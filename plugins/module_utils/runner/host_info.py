@@ -19,7 +19,12 @@ def run_host_info(call: Call) -> Outcome:
     layout = Layout.resolve(options.get("state_dir"), options.get("run_dir"), call.environ, call.uid)
     facts: dict[str, t.Any] = probe.host_facts()
     defaults = read_host_json()
-    facts["defaults"] = {"backend": defaults.backend, "boot": {k: dict(v) for k, v in defaults.boot.items()}, "uid_range": list(defaults.uid_range), "console_max_bytes": defaults.console_max_bytes}
+    facts["defaults"] = {
+        "backend": defaults.backend,
+        "boot": {k: dict(v) for k, v in defaults.boot.items()},
+        "uid_range": list(defaults.uid_range),
+        "console_max_bytes": defaults.console_max_bytes,
+    }
     facts["vms"] = len(Store(layout).names())
     facts["state_dir"], facts["run_dir"] = layout.state_dir, layout.run_dir
     return Outcome({"changed": False, "host": facts})

@@ -20,9 +20,7 @@ if t.TYPE_CHECKING:
     from ..model.task import VmRequest
 
 
-def host_view(
-    layout: Layout, defaults: HostDefaults, uid: int, environ: t.Mapping[str, str], request: VmRequest, stored: t.Optional[Definition]
-) -> HostView:
+def host_view(layout: Layout, defaults: HostDefaults, uid: int, environ: t.Mapping[str, str], request: VmRequest, stored: t.Optional[Definition]) -> HostView:
     """The host for one plan. A VM that keeps backend and version needs no discovery: its binary is pinned. Else only what may be chosen is looked for."""
     default, source = _default_backend(defaults, environ)
     asked = request.options.get("backend")

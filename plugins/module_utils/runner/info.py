@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
 
@@ -113,10 +112,11 @@ def _from_vmm(found: Situation, store: Store, gather: t.Sequence[str]) -> dict[s
 
 def _of_endpoint(call: Call, endpoint: str) -> Outcome:
     call.require_libraries()
-    from .endpoint import backend_of, describe as describe_endpoint
+    from .endpoint import backend_of, real_path
+    from .endpoint import describe as describe_endpoint
     from .live import OBSERVE_S
 
-    socket = os.path.abspath(endpoint.removeprefix("unix://"))
+    socket = real_path(endpoint.removeprefix("unix://"))
     backend, api = backend_of(socket, call.options.get("backend"), call.environ)
     state = api.observe(socket, time.monotonic() + OBSERVE_S).state
     vms = [] if state == "absent" else [describe_endpoint(None, backend, api, socket, state)]

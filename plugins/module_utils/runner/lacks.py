@@ -60,7 +60,12 @@ def _file(field: str, path: str, writable: bool = False) -> list[Violation]:
         return [Violation(field, f"{path} is neither a file nor a block device.")]
     wanted = os.R_OK | (os.W_OK if writable else 0)
     if not os.access(path, wanted):
-        return [Violation(field, f"{path} is not {'writable' if writable else 'readable'} for this user. Run the task with become{', or set read_only' if writable else ''}.")]
+        return [
+            Violation(
+                field,
+                f"{path} is not {'writable' if writable else 'readable'} for this user. Run the task with become{', or set read_only' if writable else ''}.",
+            )
+        ]
     return []
 
 
@@ -108,7 +113,16 @@ def device_lacks(backend: str, accel: t.Optional[str]) -> list[Violation]:
     if backend == "qemu" and accel != "kvm":
         return []
     if not os.path.exists("/dev/kvm"):
-        return [Violation("backend", f"{backend} needs /dev/kvm, which this host does not have. Load the module kvm_intel or kvm_amd, enable virtualization in the firmware, or use backend: qemu.")]
+        return [
+            Violation(
+                "backend",
+                f"{backend} needs /dev/kvm, which this host does not have. Load the module kvm_intel or kvm_amd, enable virtualization in the firmware, or use backend: qemu.",
+            )
+        ]
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return [Violation("backend", f"{backend} needs /dev/kvm, which this user may not open. Run the task with become, or add the user to the group that owns it.")]
+        return [
+            Violation(
+                "backend", f"{backend} needs /dev/kvm, which this user may not open. Run the task with become, or add the user to the group that owns it."
+            )
+        ]
     return []

@@ -170,7 +170,12 @@ def end_of(definition: Definition, vm: VmLayout) -> VmcpError:
     return FailedPrecondition(
         f"The VMM of {definition.name} ({definition.backend} {definition.backend_version}) {how}{f': {said.strip()}' if said else '.'} "
         f"Its log is {vm.vmm_log}; the last lines of log and console are in 'log' and 'console'.",
-        details={"exit": {"code": exit_.code, "signal": exit_.signal, "reason": exit_.reason} if exit_ else None, "log": log, "console": console, "binary": definition.binary},
+        details={
+            "exit": {"code": exit_.code, "signal": exit_.signal, "reason": exit_.reason} if exit_ else None,
+            "log": log,
+            "console": console,
+            "binary": definition.binary,
+        },
     )
 
 

@@ -23,7 +23,12 @@ from ..planner.situation import Situation
 # Options that steer one run and say nothing about the VM.
 _OF_THE_RUN = ("lock_timeout", "wait_timeout", "state_dir", "run_dir", "allow_disruption", "shutdown_timeout", "keep")
 _ENVIRONMENT = ("UNKEY_VMCP_CH_ENDPOINT", "UNKEY_VMCP_FC_ENDPOINT")
-_SATISFIED_BY = {"running": ("running",), "paused": ("paused",), "present": ("running", "paused", "created", "shutdown", "crashed"), "shutdown": ("created", "shutdown", "crashed")}
+_SATISFIED_BY = {
+    "running": ("running",),
+    "paused": ("paused",),
+    "present": ("running", "paused", "created", "shutdown", "crashed"),
+    "shutdown": ("created", "shutdown", "crashed"),
+}
 
 
 def fingerprint(options: t.Mapping[str, t.Any], environ: t.Mapping[str, str], vm: VmLayout) -> t.Optional[str]:
@@ -39,7 +44,9 @@ def fingerprint(options: t.Mapping[str, t.Any], environ: t.Mapping[str, str], vm
     return hashlib.sha256(text.encode() + b"\0" + stored).hexdigest()
 
 
-def confirm(store: Store, name: str, digest: str, state: str, waits: bool, situation: t.Callable[[], Situation]) -> t.Optional[tuple[Situation, dict[str, t.Any]]]:
+def confirm(
+    store: Store, name: str, digest: str, state: str, waits: bool, situation: t.Callable[[], Situation]
+) -> t.Optional[tuple[Situation, dict[str, t.Any]]]:
     """The situation and what was kept of the last result, when nothing is to be done; None when the whole way must be gone.
 
     C(situation) is asked only when the digest matches. With C(waits), the conditions must have been met in this very boot."""

@@ -33,8 +33,9 @@ def run_vm(call: Call) -> Outcome:
 
 
 def _nothing_to_do(call: Call, store: Store) -> t.Optional[Outcome]:
-    from ..model.words import NAME_PATTERN
     import re
+
+    from ..model.words import NAME_PATTERN
 
     name = str(call.options["name"])
     if not re.fullmatch(NAME_PATTERN, name):
@@ -181,7 +182,11 @@ class _Task:
         }
         if after is None:
             result["would_need"] = [lack.as_dict() for lack in plan.would_need]
-            result["vm"] = {"name": plan.name, "state": "absent"} if plan.state_after == "absent" else describe(found, self.vm, pending=plan.pending, definition=plan.definition, state=plan.state_after)
+            result["vm"] = (
+                {"name": plan.name, "state": "absent"}
+                if plan.state_after == "absent"
+                else describe(found, self.vm, pending=plan.pending, definition=plan.definition, state=plan.state_after)
+            )
         else:
             result["vm"] = describe(after, self.vm, pending=plan.pending)
             if waited is not None:
@@ -197,5 +202,3 @@ class _Task:
 
 def _notices(plan: Plan) -> list[str]:
     return [*(f"{i.field} is ignored: {i.message}" for i in plan.ignored), *plan.notices]
-
-

@@ -135,4 +135,3 @@ def _unmet(target: Target, wanted: t.Sequence[Condition], met: t.Mapping[str, fl
         f"VM {target.name} did not meet '{missing[0]}'{others} within {waited:.0f} s.{shown} The VM is left as it is; raise wait_timeout, or look at it with unkey.vmcp.vmcp_console.",
         details={"unmet": missing, "met": list(met), "waited_s": round(waited, 1), "console": tail},
     )
-

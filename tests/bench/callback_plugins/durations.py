@@ -42,4 +42,9 @@ class CallbackModule(CallbackBase):
         task = result._task
         took = time.perf_counter() - self._began[task._uuid]
         with open(os.environ["VMCP_BENCH_OUT"], "a", encoding="utf-8") as out:
-            out.write(json.dumps({"name": task.name, "ok": ok, "seconds": took, "changed": bool(result._result.get("changed")), "msg": str(result._result.get("msg", ""))}) + "\n")
+            out.write(
+                json.dumps(
+                    {"name": task.name, "ok": ok, "seconds": took, "changed": bool(result._result.get("changed")), "msg": str(result._result.get("msg", ""))}
+                )
+                + "\n"
+            )

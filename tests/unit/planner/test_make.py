@@ -8,6 +8,7 @@ import dataclasses
 import typing as t
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Installed
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, InvalidArgument, NotFound
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Process

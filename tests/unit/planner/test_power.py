@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Exit, Process
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.power import power_steps
