@@ -75,7 +75,7 @@ def linux_guest(cache: pathlib.Path, greeting: str = "hello from linux") -> Linu
     The guest prints what hardware it sees and C(greeting), and powers off when its power button is pressed; C(then=poweroff), C(then=reboot)
     or C(then=panic) on the kernel's command line make it do that at once. Raises GuestUnavailable."""
     cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / "lock", "w") as lock:  # noqa: PTH123
+    with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _linux_guest(cache, greeting)
 

@@ -47,7 +47,7 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **mo
 
 
 def _require_libraries(module: AnsibleModule) -> None:
-    """Pydantic must be there before a model is. Where another Python has our runtime, the task runs again there: the last resort, because it costs a process."""
+    """Pydantic must be there before a model is. Where another Python has our runtime, the task runs again there, as a last resort."""
     from .thirdparty import REMEDY
     from .thirdparty_pydantic import HAS_PYDANTIC
 

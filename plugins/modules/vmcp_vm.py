@@ -79,8 +79,8 @@ options:
     type: dict
   allow_disruption:
     description:
-      - The most that this task may do to a VM that runs. V(restart) lets the process be restarted, V(recreate) lets it be made anew (another backend), V(replace_data) lets
-        a root disk be cloned anew.
+      - The most that this task may do to a VM that runs.
+      - V(restart) lets the process be restarted, V(recreate) lets it be made anew (another backend), V(replace_data) lets a root disk be cloned anew.
     type: str
     choices: [none, restart, recreate, replace_data]
     default: none

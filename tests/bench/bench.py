@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prints what our tasks cost as ratios measured in one run:  python tests/bench/bench.py [--rounds N] [--runtime]
 
-Every figure is taken against a floor that is measured beside it, task by task in turn, so that a machine that is slow today is slow for both. Nothing is asserted: this is
-for reading, and for comparing two checkouts on one machine. Firecracker is the real one when 'firecracker' is on PATH and /dev/kvm opens; else the
-rows that need it are left out, and the reason is printed.
+Every figure is taken against a floor that is measured beside it, task by task in turn, so that a machine that is slow today is slow for both.
+Nothing is asserted: this is for reading, and for comparing two checkouts on one machine. Firecracker is the real one when 'firecracker' is on PATH and
+/dev/kvm opens; else the rows that need it are left out, and the reason is printed.
 
 --runtime  also measure with the system's Python and the runtime that the role vmcp_host installs in /opt/vmcp (needs root; the role is applied first).
 """

@@ -182,7 +182,7 @@ class Vmm:
 
     def run(self, argv: t.Sequence[str], **environment: str) -> None:
         assert self.process is None, "one process per Vmm"
-        with open(self.layout.console_log, "ab") as console, open(self.layout.vmm_log, "ab") as log:  # noqa: PTH123
+        with open(self.layout.console_log, "ab") as console, open(self.layout.vmm_log, "ab") as log:
             self.process = subprocess.Popen(argv, cwd=self.layout.run, stdin=subprocess.DEVNULL, stdout=console, stderr=log, env={**os.environ, **environment})
         # A stale socket may have the name already, and a new one has it a moment before it is served.
         until(lambda: self.ended() or self._is_served(), "an API socket that is served")

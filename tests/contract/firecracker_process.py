@@ -119,7 +119,7 @@ class Vmm:
         # The real one, as root, makes the taps that are missing: not in the host's own network.
         prefix = ("unshare", "--net", "--") if self.which == "real" and os.geteuid() == 0 else ()
         pathlib.Path(self.layout.vmm_log).touch()
-        with open(self.layout.console_log, "wb") as console, open(f"{self.layout.dir}/stderr", "wb") as stderr:  # noqa: PTH123
+        with open(self.layout.console_log, "wb") as console, open(f"{self.layout.dir}/stderr", "wb") as stderr:
             self.process = subprocess.Popen(
                 [*prefix, *argv], cwd=self.layout.run, stdin=subprocess.DEVNULL, stdout=console, stderr=stderr, env={**os.environ, **environment}
             )

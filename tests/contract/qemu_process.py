@@ -99,7 +99,7 @@ class Vm:
     def start(self, config: dict[str, t.Any], *, prefix: t.Sequence[str] = (), **how: t.Any) -> LaunchSpec:
         """Starts the process, waits until it serves QMP, runs C(after_start)."""
         spec = self.launch(config, **how)
-        with open(self.layout.console_log, "ab") as console, open(self.layout.vmm_log, "ab") as log:  # noqa: PTH123
+        with open(self.layout.console_log, "ab") as console, open(self.layout.vmm_log, "ab") as log:
             stdout = console if spec.stdout_is_console else log
             self.process = subprocess.Popen([*prefix, *spec.argv], cwd=self.layout.run, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, umask=0o077)
         until(lambda: self._serves() or (self.process is not None and self.process.poll() is not None), lambda: "a QMP server")

@@ -68,7 +68,7 @@ class Log:
 
     def to(self, path: str | None, level: str | None) -> None:
         if path:
-            self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open as long as the process lives
+            self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
         self._quiet = (level or "info").lower() not in ("trace", "debug", "info")
 
     def info(self, text: str) -> None:

@@ -66,7 +66,7 @@ class Definition:
             schema = body["schema"]
         except (ValueError, KeyError, TypeError) as exc:
             raise Internal(
-                f"{where} is not a readable definition ({type(exc).__name__}: {exc}). Restore it from a backup, or remove the VM with state=absent and define it again."
+                f"{where} is not a readable definition ({type(exc).__name__}: {exc}). Restore it from a backup, or remove the VM (state: absent)."
             ) from exc
         if not isinstance(schema, int) or schema > SCHEMA:
             raise FailedPrecondition(
@@ -78,6 +78,4 @@ class Definition:
         try:
             return cls(**{k: v for k, v in body.items() if k in known}, extra=extra)
         except TypeError as exc:
-            raise Internal(
-                f"{where} lacks what a definition must have: {exc}. Restore it from a backup, or remove the VM with state=absent and define it again."
-            ) from exc
+            raise Internal(f"{where} lacks what a definition must have: {exc}. Restore it from a backup, or remove the VM (state: absent).") from exc

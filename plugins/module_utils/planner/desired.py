@@ -40,7 +40,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     tree = merge_config(stored.config if stored else {}, request.config or {})
     config, violations = validate(tree)
     if config is None:
-        return Desired(None, violations=tuple(violations))
+        return Desired(None, violations=tuple(request.as_given(violations)))
 
     backend, reason = _backend(request, stored, config, host)
     installed, lacks = _version(request, stored, backend, host)
@@ -52,7 +52,12 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         kernel_lacks = []
     version = installed.version if installed else request.options.get("backend_version")
     verdict = check(
-        config, backend, version, request=request, host_kernel_default=bool(host.default_kernel(backend)), features=installed.features if installed else ()
+        config,
+        backend,
+        version,
+        request=_as_it_will_be(request, stored),
+        host_kernel_default=bool(host.default_kernel(backend)),
+        features=installed.features if installed else (),
     )
     security, security_violations = _security(request, stored, backend, installed, host)
     violations = [*verdict.violations, *security_violations]
@@ -87,6 +92,15 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     )
 
 
+def _as_it_will_be(request: VmRequest, stored: t.Optional[Definition]) -> VmRequest:
+    """The request with what is stored beside the tree: another backend may not be able to do what an earlier task asked for."""
+    if stored is None:
+        return request
+    policy = {**stored.restart_policy, **request.settings.get("restart_policy", {})}
+    metadata = request.metadata if request.metadata is not None or stored.metadata_digest is None else {}
+    return dataclasses.replace(request, settings={**request.settings, "restart_policy": policy}, metadata=metadata)
+
+
 def _backend(request: VmRequest, stored: t.Optional[Definition], config: VmConfig, host: HostView) -> tuple[str, str]:
     given = request.options.get("backend")
     # The defaults of environment and host are for new VMs: they never move one that exists.
@@ -96,7 +110,7 @@ def _backend(request: VmRequest, stored: t.Optional[Definition], config: VmConfi
         return asked, source if stored is None or stored.backend != asked else stored.backend_reason or source
     if stored is not None:
         return stored.backend, stored.backend_reason
-    choice = choose(config, request, host.installed, host.hardware_kvm, host.defaults.get("backend"))
+    choice = choose(config, request, host.installed, host.hardware_kvm, host.defaults.get("backend"), host_kernels=tuple(host.defaults.get("boot") or ()))
     return choice.backend, choice.reason
 
 
@@ -133,7 +147,7 @@ def _binary_lack(stored: Definition, candidates: t.Sequence[Installed]) -> list[
         return [
             Violation(
                 "backend_version",
-                f"{stored.binary}, with which this VM was made ({stored.backend_version}), is gone; installed: {there}. Give backend_version: current to move to it.",
+                f"{stored.binary}, with which this VM was made ({stored.backend_version}), is gone; installed: {there}. Give backend_version: current.",
             )
         ]
     return []
@@ -174,14 +188,14 @@ def _security(
             violations.append(
                 Violation(
                     "security.jail",
-                    f"no jailer was found beside {installed.binary} or on the PATH. Install it with the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.",
+                    f"no jailer was found beside {installed.binary} or on the PATH. Apply the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.",
                 )
             )
         elif installed and not stored and not installed.static:
             violations.append(
                 Violation(
                     "security.jail",
-                    f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release binary, or set security.jail: false.",
+                    f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release, or set security.jail: false.",
                 )
             )
     if asked.get("uid") not in (None, 0) and not host.root:

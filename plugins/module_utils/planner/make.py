@@ -21,8 +21,7 @@ def plan_removal(request: VmRequest, situation: Situation) -> Plan:
     """C(state: absent)."""
     name = situation.name
     if not situation.exists:
-        steps = (Step("forget"),) if situation.leftovers else ()
-        return Plan(name, "absent", "absent", steps)
+        return Plan(name, "absent", "absent", (Step("forget"),) if situation.leftovers else ())
     definition = situation.definition
     if definition is not None and definition.protected:
         raise FailedPrecondition(f"VM {name} is protected and is not removed. Set protected: false first, in a task of its own.")
@@ -44,7 +43,7 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
     state = request.option("state")
     if state != "shutdown":
         _refuse_disruption(request, situation, to_converge, disruption)
-    steps = []
+    steps: list[Step] = []
     if situation.definition is None:
         steps.append(Step("define"))
     elif changes:
@@ -74,14 +73,9 @@ def _grace_s(request: VmRequest, default: int) -> int:
 
 
 def configures(request: VmRequest) -> bool:
-    """Whether the task says what the VM should be. One that does not is a mere request for power."""
-    return (
-        request.config is not None
-        or bool(request.settings)
-        or request.metadata is not None
-        or "backend" in request.options
-        or "backend_version" in request.options
-    )
+    """Whether the task says anything that only a start can bring to the process. One that does not (power, labels) leaves pending what is pending."""
+    given = {*request.options, *(key for key in request.settings if BESIDE_THE_TREE[key] != "none")}
+    return request.config is not None or request.metadata is not None or bool(given & BESIDE_THE_TREE.keys())
 
 
 def makes_a_vm(request: VmRequest) -> bool:
@@ -132,8 +126,8 @@ def _refuse_disruption(request: VmRequest, situation: Situation, to_converge: li
     fields = ", ".join(c.field for c in beyond)
     what = {"restart": "a restart", "recreate": "making it anew (its disks, MAC and addresses stay)", "replace_data": "replacing its data"}[disruption]
     raise FailedPrecondition(
-        f"VM {situation.name} is {situation.state}, and changing {fields} needs {what}. Set allow_disruption: {disruption} to let that happen now, or apply: next_boot to write the "
-        "definition and leave what runs untouched.",
+        f"VM {situation.name} is {situation.state}, and changing {fields} needs {what}. Set allow_disruption: {disruption} to let that happen now, "
+        "or apply: next_boot to write the definition and leave what runs untouched.",
         violations=[Violation(c.field, f"needs allow_disruption: {c.disruption} while the VM runs") for c in beyond],
         details={"disruption": disruption},
     )

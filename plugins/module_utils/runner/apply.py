@@ -128,7 +128,7 @@ class Applier:
                 raise self._start_error(definition, "its VMM ended at once")
             time.sleep(POLL_S)
         raise DeadlineExceeded(
-            f"The VMM of {definition.name} runs, but did not report a running VM within {START_S:.0f} s{f' ({last.msg})' if last else ''}. Look at {self.vm.vmm_log}.",
+            f"The VMM of {definition.name} runs, but reported no running VM within {START_S:.0f} s{f' ({last.msg})' if last else ''}. See {self.vm.vmm_log}.",
             details=end_of(definition, self.vm).details,
         )
 

@@ -86,9 +86,8 @@ def _check(options: t.Mapping[str, t.Any]) -> None:
 def _path(definition: Definition, vm: VmLayout, previous: bool) -> str:
     console = definition.config.get("console") or {}
     if not console.get("enabled", True) or console.get("output", "file") != "file":
-        raise FailedPrecondition(
-            f"The console of {definition.name} is not kept: config.console is {'off' if not console.get('enabled', True) else 'set to ' + str(console.get('output'))}. Set config.console.output: file."
-        )
+        how = f"goes to {console.get('output')}" if console.get("enabled", True) else "is off"
+        raise FailedPrecondition(f"The console of {definition.name} is not kept: it {how}. Set config.console to {{enabled: true, output: file}}.")
     if previous:
         if console.get("path"):
             raise FailedPrecondition(

@@ -155,7 +155,8 @@ def _refuse_difference(request: VmRequest, state: str, socket: str, backend: str
     fields = [c.field for c in changes_in_tree(there, fill_defaults(wanted))]
     if fields:
         raise FailedPrecondition(
-            f"The VM at {socket} is {state} and differs in {', '.join(fields)}. Nothing of it is stored here, so only its owner can change that. Remove the VM first, or leave these fields out.",
+            f"The VM at {socket} is {state} and differs in {', '.join(fields)}. Nothing of it is stored here, so only its owner can change that. "
+            "Remove the VM first, or leave these fields out.",
             violations=[Violation(f, "differs from what the VMM reports") for f in fields],
         )
 

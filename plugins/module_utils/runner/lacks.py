@@ -96,7 +96,8 @@ def _interface(field: str, name: str) -> list[Violation]:
         return [
             Violation(
                 field,
-                f"there is no interface {name} on this host. Make the tap ('ip tuntap add {name} mode tap'), or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
+                f"there is no interface {name} on this host. Make the tap ('ip tuntap add {name} mode tap'), "
+                f"or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
             )
         ]
     if not is_bridge(name) and not os.path.exists(f"{NET}/{name}/tun_flags"):
@@ -116,7 +117,7 @@ def device_lacks(backend: str, accel: t.Optional[str]) -> list[Violation]:
         return [
             Violation(
                 "backend",
-                f"{backend} needs /dev/kvm, which this host does not have. Load the module kvm_intel or kvm_amd, enable virtualization in the firmware, or use backend: qemu.",
+                f"{backend} needs /dev/kvm, which is not here. Load the module kvm_intel or kvm_amd, or use backend: qemu.",
             )
         ]
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):

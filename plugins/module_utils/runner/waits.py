@@ -132,6 +132,7 @@ def _unmet(target: Target, wanted: t.Sequence[Condition], met: t.Mapping[str, fl
     others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     shown = " The console's last lines are in 'console'." if tail else " The console is empty."
     return DeadlineExceeded(
-        f"VM {target.name} did not meet '{missing[0]}'{others} within {waited:.0f} s.{shown} The VM is left as it is; raise wait_timeout, or look at it with unkey.vmcp.vmcp_console.",
+        f"VM {target.name} did not meet '{missing[0]}'{others} within {waited:.0f} s.{shown} "
+        "The VM is left as it is; raise wait_timeout, or look at it with unkey.vmcp.vmcp_console.",
         details={"unmet": missing, "met": list(met), "waited_s": round(waited, 1), "console": tail},
     )
