@@ -196,7 +196,7 @@ class Connection:
         """Why the library ended the session: it keeps that for whoever disconnects."""
         try:
             self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), 1))
-        except (OSError, EOFError, self._library.QMPError) as exc:
+        except (OSError, EOFError, asyncio.TimeoutError, self._library.QMPError) as exc:
             return exc
         return EOFError()
 
