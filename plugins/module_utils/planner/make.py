@@ -10,7 +10,7 @@ import typing as t
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.task import VmRequest
 from ..model.words import SHUTDOWN_GRACE_S, at_most
-from .changes import changes_between, worst
+from .changes import BESIDE_THE_TREE, changes_between, worst
 from .desired import Desired
 from .plan import Change, Plan, Step
 from .power import power_steps, stop_steps
