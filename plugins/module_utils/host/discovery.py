@@ -130,7 +130,7 @@ def _examine(backend: str, binary: str, beside: list[str], current: bool) -> Ins
             version=match[1],
             binary=binary,
             helpers=helpers,
-            features=_accelerators(binary) if kind.accelerators else (),
+            features=(*_accelerators(binary), *_machine(binary)) if kind.accelerators else (),
             static=is_static(binary),
             current=current,
         )
@@ -159,6 +159,13 @@ def _accelerators(binary: str) -> tuple[str, ...]:
     """What the build can, not what the host allows: C(kvm), C(tcg)."""
     said = _run([binary, "-accel", "help"])
     return tuple(line.strip() for line in said.splitlines()[1:] if line.strip().isalnum()) if isinstance(said, str) else ()
+
+
+def _machine(binary: str) -> tuple[str, ...]:
+    """What this build's C(q35) stands for, as C(q35=NAME). Distributions have names of their own (C(pc-q35-rhel9.4.0))."""
+    said = _run([binary, "-machine", "help"])
+    match = re.search(r"^q35\s.*\(alias of ([A-Za-z0-9._-]+)\)", said, re.MULTILINE) if isinstance(said, str) else None
+    return (f"q35={match[1]}",) if match else ()
 
 
 def _version_key(version: str) -> tuple[int, ...]:

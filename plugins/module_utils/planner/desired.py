@@ -231,5 +231,6 @@ def _generated(stored: t.Optional[Definition], backend: str, installed: t.Option
         asked = (options.machine if options else {}).get("accel")
         generated["qemu_accel"] = asked or ("kvm" if host.hardware_kvm and host.kvm_usable else "tcg")
     if backend == "qemu" and installed and "qemu_machine" not in generated:
-        generated["qemu_machine"] = "pc-q35-" + ".".join(installed.version.split(".")[:2])
+        alias = next((feature.removeprefix("q35=") for feature in installed.features if feature.startswith("q35=")), None)
+        generated["qemu_machine"] = alias or "pc-q35-" + ".".join(installed.version.split(".")[:2])
     return generated

@@ -9,6 +9,7 @@ import os
 import stat
 import typing as t
 
+from ..backends.port import FileUse
 from ..errors import Violation
 from ..model.config import VmConfig
 
@@ -19,8 +20,10 @@ _BZIMAGE_AT, _BZIMAGE = 0x202, b"HdrS"
 _ARM64_AT, _ARM64 = 56, b"ARM\x64"
 
 
-def host_lacks(config: VmConfig, backend: str) -> list[Violation]:
-    """Everything that the configuration names and the host does not have in a usable form."""
+def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isolated: bool = False) -> list[Violation]:
+    """Everything that the configuration names and the host does not have in a usable form.
+
+    C(isolated): the VMM runs under a uid of its own, C(uid) (None: not chosen yet)."""
     lacks: list[Violation] = []
     boot = config.boot
     if boot.kernel_path:
@@ -36,8 +39,10 @@ def host_lacks(config: VmConfig, backend: str) -> list[Violation]:
     for index, nic in enumerate(config.network):
         if nic.tap_device:
             lacks += _interface(f"config.network[{index}].tap_device", nic.tap_device)
+            lacks += _foreign_tap(f"config.network[{index}].tap_device", nic.tap_device, uid) if isolated else []
         if nic.vhost_user_socket:
             lacks += _socket(f"config.network[{index}].vhost_user_socket", nic.vhost_user_socket)
+    lacks += _taps_used_twice(config)
     if config.rng and not os.path.exists(config.rng.source):
         lacks.append(Violation("config.rng.source", f"{config.rng.source} does not exist on this host. /dev/urandom is there on every Linux."))
     return lacks
@@ -103,6 +108,55 @@ def _interface(field: str, name: str) -> list[Violation]:
     if not is_bridge(name) and not os.path.exists(f"{NET}/{name}/tun_flags"):
         return [Violation(field, f"{name} is neither a tap nor a bridge. Name a tap, or a bridge on which a tap is to be made.")]
     return []
+
+
+def _foreign_tap(field: str, name: str, uid: t.Optional[int]) -> list[Violation]:
+    """A tap that has an owner lets nobody else in. One without lets in whoever may open /dev/net/tun."""
+    try:
+        with open(f"{NET}/{name}/owner", encoding="ascii") as stream:
+            owner = int(stream.read())
+    except (OSError, ValueError):
+        # No tap (a bridge), or not there: said elsewhere.
+        return []
+    if owner in (-1, 0xFFFFFFFF, uid):
+        return []
+    return [
+        Violation(
+            field,
+            f"the tap {name} belongs to uid {owner}, and this VM runs under a uid of its own. Make the tap without an owner ('ip tuntap add {name} mode tap'), "
+            "or name a bridge, on which a tap is made for it.",
+        )
+    ]
+
+
+def _taps_used_twice(config: VmConfig) -> list[Violation]:
+    """Two interfaces may share a bridge; a tap carries one."""
+    seen: dict[str, int] = {}
+    lacks = []
+    for index, nic in enumerate(config.network):
+        if not nic.tap_device or is_bridge(nic.tap_device):
+            continue
+        if nic.tap_device in seen:
+            lacks.append(
+                Violation(
+                    f"config.network[{index}].tap_device",
+                    f"{nic.tap_device} is used by config.network[{seen[nic.tap_device]}] already. Name another tap, or a bridge.",
+                )
+            )
+        seen.setdefault(nic.tap_device, index)
+    return lacks
+
+
+def seed_lacks(uses: t.Iterable[FileUse]) -> list[Violation]:
+    """The templates from which a VM's own files are made (UEFI variables)."""
+    return [
+        Violation(
+            "config.boot.firmware_path",
+            f"{use.seed}, from which the VM's own {use.alias} is made, does not exist on this host. Install the firmware's package whole.",
+        )
+        for use in uses
+        if use.seed and not os.path.isfile(use.seed)
+    ]
 
 
 def is_bridge(name: str) -> bool:

@@ -100,11 +100,12 @@ class _Task:
     def _plan(self) -> tuple[Situation, Plan, HostDefaults]:
         import dataclasses
 
+        from ..backends.registry import driver
         from ..host.host_json import read_host_json
         from ..planner.desired import desire
         from ..planner.make import plan_removal, plan_vm
         from .hostview import host_view
-        from .lacks import device_lacks, host_lacks
+        from .lacks import device_lacks, host_lacks, seed_lacks
 
         request = self.request
         defaults = read_host_json()
@@ -121,9 +122,12 @@ class _Task:
         desired = desire(request, found, view, digest, events.now())
         lacks: list[Violation] = []
         if desired.config is not None and desired.definition is not None:
-            lacks += host_lacks(desired.config, desired.definition.backend)
+            definition = desired.definition
+            isolated = self.call.uid == 0
+            lacks += host_lacks(desired.config, definition.backend, definition.generated.get("uid"), isolated)
+            lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
             if wants_power:
-                lacks += device_lacks(desired.definition.backend, desired.definition.generated.get("qemu_accel"))
+                lacks += device_lacks(definition.backend, definition.generated.get("qemu_accel"))
         plan = plan_vm(request, found, desired, lacks)
         if request.metadata is not None:
             plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
