@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 DEFAULT = "console=ttyS0 panic=1"
@@ -19,26 +20,20 @@ def complete(args: t.Optional[str], root_read_only: t.Optional[bool]) -> str:
     line = DEFAULT if args is None else args
     if root_read_only is None:
         return line
-    words = line.split()
-    kernels = words[: words.index("--")] if "--" in words else words
-    missing = []
-    if not any(word.startswith("root=") for word in kernels):
-        missing.append(f"root={ROOT_DEVICE}")
-    if "ro" not in kernels and "rw" not in kernels:
+    match = re.search(r"(?<!\S)--(?!\S)", line)
+    ours, rest = (line[: match.start()], [line[match.start() :]]) if match else (line, [])
+    words = ours.split()
+    missing = [] if any(word.startswith("root=") for word in words) else [f"root={ROOT_DEVICE}"]
+    if not {"ro", "rw"} & set(words):
         missing.append("ro" if root_read_only else "rw")
-    if not missing:
+    return " ".join([ours.rstrip(), *missing, *rest]).lstrip() if missing else line
+
+
+def shortest(line: str, root_read_only: t.Optional[bool]) -> str:
+    """The shortest text that C(complete) makes into C(line): whether a user wrote what we would add cannot be told from the line."""
+    if root_read_only is None:
         return line
-    if kernels is words:
-        return " ".join(([line.rstrip()] if words else []) + missing)
-    head, tail = _split_at_double_dash(line)
-    return " ".join(([head.rstrip()] if head.strip() else []) + missing + [tail])
-
-
-def _split_at_double_dash(line: str) -> tuple[str, str]:
-    position = 0
-    while True:
-        position = line.index("--", position)
-        before, after = line[:position], line[position + 2 :]
-        if (not before or before[-1].isspace()) and (not after or after[0].isspace()):
-            return before, line[position:]
-        position += 2
+    ends = [f" root={ROOT_DEVICE} ro", f" root={ROOT_DEVICE} rw", f" root={ROOT_DEVICE}", " ro", " rw"]
+    candidates = [f" {line}".replace(end, "", 1)[1:] for end in ends if end in f" {line}"]
+    fitting = [candidate for candidate in candidates if complete(candidate, root_read_only) == line]
+    return min(fitting, key=len, default=line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.backends.kernel_args import complete
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.kernel_args import complete, shortest
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.backends.kernel_args im
 )
 def test_only_what_is_missing_is_added(args: str | None, root_read_only: bool | None, line: str) -> None:
     assert complete(args, root_read_only) == line
+
+
+@pytest.mark.parametrize(
+    "line", ["console=ttyS0 root=/dev/vda rw", "quiet root=/dev/vda1 ro", "root=UUID=1 rw  two  blanks", "quiet root=/dev/vda rw -- single ro"]
+)
+@pytest.mark.parametrize("root_read_only", [True, False])
+def test_the_shortest_text_makes_the_same_line(line: str, root_read_only: bool) -> None:
+    assert complete(shortest(line, root_read_only), root_read_only) == complete(line, root_read_only)

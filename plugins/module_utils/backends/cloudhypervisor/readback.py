@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .. import kernel_args
 from .words import (
     BALLOON,
     CPUS,
@@ -17,11 +18,9 @@ from .words import (
     MEMORY_FLAGS,
     NET,
     PAYLOAD_FILES,
-    ROOT_DEVICE,
     ZONE,
     is_said,
     our_id,
-    shortest_kernel_args,
 )
 
 Tree = dict[str, t.Any]
@@ -68,7 +67,7 @@ def _root_at(body: t.Mapping[str, t.Any], disks: t.Sequence[Tree]) -> t.Optional
         if kind:
             return None
     line = (body.get("payload") or {}).get("cmdline") or ""
-    return 0 if disks and any(word.startswith(f"root={ROOT_DEVICE}") for word in line.split()) else None
+    return 0 if disks and any(word.startswith(f"root={kernel_args.ROOT_DEVICE}") for word in line.split()) else None
 
 
 def _cpu(cpus: Tree) -> Tree:
@@ -106,8 +105,8 @@ def _zone(zone: Tree, memory: Tree) -> Tree:
 def _boot(payload: Tree, root: t.Optional[Tree]) -> Tree:
     tree = _take(payload, PAYLOAD_FILES)
     if payload.get("cmdline") is not None:
-        read_only = {"read_only": (root or {}).get("read_only", False)}
-        tree["kernel_args"] = shortest_kernel_args(payload["cmdline"], read_only if root is not None and "kernel_path" in tree else None)
+        root_read_only = bool(root.get("read_only")) if root is not None and "kernel_path" in tree else None
+        tree["kernel_args"] = kernel_args.shortest(payload["cmdline"], root_read_only)
     return tree
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 
 from ...errors import InvalidArgument, Violation
+from .. import kernel_args
 from ..port import Paths
 from .words import (
     BALLOON,
@@ -26,7 +27,6 @@ from .words import (
     PAYLOAD_FILES,
     SINCE,
     ZONE,
-    complete_kernel_args,
     is_said,
     wire_id,
 )
@@ -173,8 +173,8 @@ def _zone(zone: Tree, memory: Tree) -> Tree:
 def _payload(boot: Tree, disks: t.Sequence[Tree], wiring: Wiring) -> Tree:
     body: Tree = {theirs: wiring.file(BOOT_ALIASES[mine], boot[mine]) for mine, theirs in PAYLOAD_FILES if boot[mine] is not None}
     if boot["kernel_path"] is not None:
-        root = disks[0] if disks and disks[0]["is_root_device"] else None
-        body["cmdline"] = complete_kernel_args(boot["kernel_args"], root)
+        root_read_only = disks[0]["read_only"] if disks and disks[0]["is_root_device"] else None
+        body["cmdline"] = kernel_args.complete(boot["kernel_args"], root_read_only)
     elif boot["kernel_args"] is not None:
         body["cmdline"] = boot["kernel_args"]
     return body

@@ -11,9 +11,6 @@ from __future__ import annotations
 import re
 import typing as t
 
-DEFAULT_KERNEL_ARGS = "console=ttyS0 panic=1"
-# Virtio-blk disks are named in the order of the list, and the root disk is the first of it.
-ROOT_DEVICE = "/dev/vda"
 RNG_SOURCE = "/dev/urandom"
 
 IMAGE_TYPES = {"raw": "Raw", "qcow2": "Qcow2", "vhd": "FixedVhd", "vhdx": "Vhdx"}
@@ -60,32 +57,6 @@ def our_id(wire: str) -> tuple[str, str]:
     if not match:
         return "", wire
     return match[1], re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), match[2])
-
-
-def complete_kernel_args(args: t.Optional[str], root: t.Optional[t.Mapping[str, t.Any]]) -> str:
-    """The command line: verbatim, but with C(root=) and C(ro) or C(rw) when there is a root disk and they are missing.
-
-    They go before a C(--): what follows it is for init and not for the kernel."""
-    line = DEFAULT_KERNEL_ARGS if args is None else args
-    if root is None:
-        return line
-    match = re.search(r"(?<!\S)--(?!\S)", line)
-    ours, rest = (line[: match.start()], [line[match.start() :]]) if match else (line, [])
-    words = ours.split()
-    missing = [] if any(word.startswith("root=") for word in words) else [f"root={ROOT_DEVICE}"]
-    if not {"ro", "rw"} & set(words):
-        missing.append("ro" if root["read_only"] else "rw")
-    return " ".join([ours.rstrip(), *missing, *rest]).lstrip() if missing else line
-
-
-def shortest_kernel_args(line: str, root: t.Optional[t.Mapping[str, t.Any]]) -> str:
-    """The shortest text that C(complete_kernel_args) makes into C(line): whether a user wrote what we would add cannot be told from the line."""
-    if root is None:
-        return line
-    ends = [f" root={ROOT_DEVICE} ro", f" root={ROOT_DEVICE} rw", f" root={ROOT_DEVICE}", " ro", " rw"]
-    candidates = [f" {line}".replace(end, "", 1)[1:] for end in ends if end in f" {line}"]
-    fitting = [candidate for candidate in candidates if complete_kernel_args(candidate, root) == line]
-    return min(fitting, key=len, default=line)
 
 
 def is_said(value: t.Any) -> bool:

@@ -11,10 +11,8 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.readback import unified
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.translate import Wiring, document, merge
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.words import (
-    complete_kernel_args,
     our_id,
     parse_version,
-    shortest_kernel_args,
     wire_id,
 )
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Paths
@@ -180,30 +178,6 @@ def test_the_root_disk_is_first_and_known_again() -> None:
     assert [disk["path"] for disk in body["disks"]] == ["/s", "/d"]
     back = unified(body)
     assert [(disk["id"], disk["is_root_device"]) for disk in back["storage"]] == [("sys", True), ("data", False)]
-
-
-@pytest.mark.parametrize(
-    ("args", "read_only", "line"),
-    [
-        (None, False, "console=ttyS0 panic=1 root=/dev/vda rw"),
-        ("quiet", True, "quiet root=/dev/vda ro"),
-        ("", False, "root=/dev/vda rw"),
-        ("root=/dev/vda1", False, "root=/dev/vda1 rw"),
-        ("ro quiet", False, "ro quiet root=/dev/vda"),
-        ("root=UUID=1 rw  two  blanks", True, "root=UUID=1 rw  two  blanks"),
-        ("quiet -- single ro", False, "quiet root=/dev/vda rw -- single ro"),
-        ("-- single", True, "root=/dev/vda ro -- single"),
-    ],
-)
-def test_kernel_args_get_only_what_is_missing(args: str | None, read_only: bool, line: str) -> None:
-    root = {"read_only": read_only}
-    assert complete_kernel_args(args, root) == line
-    assert complete_kernel_args(shortest_kernel_args(line, root), root) == line
-
-
-@pytest.mark.parametrize("args", [None, "quiet", "", "quiet -- single"])
-def test_kernel_args_are_verbatim_without_a_root_disk(args: str | None) -> None:
-    assert complete_kernel_args(args, None) == ("console=ttyS0 panic=1" if args is None else args)
 
 
 @pytest.mark.parametrize("name", ["a", "data-1", "Data_1", "0", "a.b", "_".join("abc"), "A" * 63])
