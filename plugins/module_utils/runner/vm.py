@@ -123,7 +123,7 @@ class _Task:
         if desired.config is not None and desired.definition is not None:
             lacks += host_lacks(desired.config, desired.definition.backend)
             if wants_power:
-                lacks += device_lacks(desired.definition.backend, desired.definition.generated.get("qemu_accel"))
+                lacks += device_lacks(desired.config, desired.definition.backend, desired.definition.generated.get("qemu_accel"))
         plan = plan_vm(request, found, desired, lacks)
         if request.metadata is not None:
             plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
