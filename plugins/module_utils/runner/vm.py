@@ -113,7 +113,7 @@ class _Task:
         if request.option("state") == "absent":
             return found, plan_removal(request, found), defaults
         if not found.exists:
-            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)))
+            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)), searched=self.store.searched())
         digest = None
         if request.metadata is not None:
             digest = self.store.secrets_digest(self.name, {"metadata": request.metadata}) or "new"
@@ -127,7 +127,7 @@ class _Task:
             lacks += host_lacks(desired.config, definition.backend, definition.generated.get("uid"), isolated)
             lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
             if wants_power:
-                lacks += device_lacks(definition.backend, definition.generated.get("qemu_accel"))
+                lacks += device_lacks(desired.config, definition.backend, definition.generated.get("qemu_accel"))
         plan = plan_vm(request, found, desired, lacks)
         if request.metadata is not None:
             plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
