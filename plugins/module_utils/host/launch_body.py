@@ -26,11 +26,18 @@ now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 # Whole seconds, cut off: a deadline gets one more, so as never to come early.
 uptime_s() { read -r up _ < /proc/uptime; up=${up%.*}; }
 
-# The process named by $1 with start time $2 (empty: any) is there and no zombie. Its name may contain anything: the last ') ' ends it.
+# Sets stat to the fields of /proc/$1/stat from the third on; its name may contain anything: the last ') ' ends it. No process is made for it.
+read_stat() {
+    stat=''
+    { while read -r line; do stat=$stat$line; done < "/proc/$1/stat"; } 2>/dev/null
+    stat=${stat##*) }
+}
+
+# The process named by $1 with start time $2 (empty: any) is there and no zombie.
 alive() {
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    set -- "$2" ${stat##*) }
-    case $2 in Z|X|x) return 1 ;; esac
+    read_stat "$1" || return 1
+    set -- "$2" $stat
+    case ${2-} in ''|Z|X|x) return 1 ;; esac
     [ -z "$1" ] || [ "$1" = "${21}" ]
 }
 
@@ -79,9 +86,12 @@ run_vmm() {
     exec </dev/null >> "$dir/vmm.log" 2>&1
     step='clear up after the last run'
     clear_up
-    rm -f -- "$run/problem"
-    mkdir -m 0700 -- "$run/vmm"
-    [ -z "$uid" ] || chown "$uid:$uid" -- "$run/vmm"
+    [ ! -e "$run/problem" ] || rm -f -- "$run/problem"
+    if [ -n "$uid" ]; then
+        install -d -m 0700 -o "$uid" -g "$uid" -- "$run/vmm"
+    else
+        mkdir -m 0700 -- "$run/vmm"
+    fi
     cp -- "$dir/vm.json" "$run/booted.json"
     ulimit -c 0
     ulimit -n 65536 2>/dev/null || :
@@ -104,11 +114,15 @@ rotate_logs() {
         # A file of the user's: appended to. By the link in our own directory the log trimmer finds it.
         ln -sfn -- "$console" "$dir/console.log"
     fi
-    if [ -s "$dir/vmm.log" ]; then
+    [ -e "$dir/events.jsonl" ] || : >> "$dir/events.jsonl"
+    [ -e "$dir/vmm.log" ] || : >> "$dir/vmm.log"
+    # shellcheck disable=SC2046 # two numbers
+    set -- $(stat -c %s -- "$dir/vmm.log" "$dir/events.jsonl")
+    if [ "$1" -gt 65536 ]; then
         tail -c 65536 -- "$dir/vmm.log" > "$dir/vmm.log.new"
         mv -f -- "$dir/vmm.log.new" "$dir/vmm.log"
     fi
-    if [ -f "$dir/events.jsonl" ] && [ "$(wc -c < "$dir/events.jsonl")" -gt "$events_max_bytes" ]; then
+    if [ "$2" -gt "$events_max_bytes" ]; then
         tail -n "$events_keep_lines" -- "$dir/events.jsonl" > "$dir/events.new"
         mv -f -- "$dir/events.new" "$dir/events.jsonl"
     fi
@@ -118,8 +132,8 @@ rotate_logs() {
 say_who_runs() {
     read -r boot_id < /proc/sys/kernel/random/uuid
     read -r host_boot_id < /proc/sys/kernel/random/boot_id
-    stat=$(cat "/proc/$$/stat")
-    set -- ${stat##*) }
+    read_stat "$$"
+    set -- $stat
     record start ''
     printf '%s %s %s %s\n' "$$" "${20}" "$boot_id" "$host_boot_id" > "$run/pid.new"
     mv -f -- "$run/pid.new" "$run/pid"
@@ -154,7 +168,9 @@ open_sandbox() {
         mount -t tmpfs -o mode=0711,size=512m,nosuid vmcp "$run/jail"
         # The jailer makes what is missing of this path itself; it must be there for the mounts.
         jail_root=$run/jail/${binary##*/}/$name/root
-        (umask 066 && mkdir -p -- "$jail_root/files" "$jail_root/vmm")
+        umask 066
+        mkdir -p -- "$jail_root/files" "$jail_root/vmm"
+        umask 077
         mount -o bind "$run/vmm" "$jail_root/vmm"
         files=$jail_root/files
     else
@@ -216,9 +232,7 @@ own() { # alias, path below data/, file to make it from or '': the VM's uid reso
 
 document() { # alias, file name: a copy that the VM's uid may read
     step="give the VM its document $2"
-    cp -- "$dir/$2" "$files/$1"
-    chown "$uid:$uid" -- "$files/$1"
-    chmod 0400 -- "$files/$1"
+    install -m 0400 -o "$uid" -g "$uid" -- "$dir/$2" "$files/$1"
 }
 
 log_file() { # alias: the VMM's own log, for a VMM that cannot write it to stderr
@@ -379,9 +393,12 @@ restarts_left() {
 clear_up() {
     remove_taps
     take_back
-    rm -rf --one-file-system -- "$run/vmm"
-    rmdir -- "$run/files" "$run/jail" 2>/dev/null || :
-    rm -f -- "$run/booted.json" "$run/satisfied.json" "$run/stopping" "$run/up" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new"
+    if [ -d "$run/files" ]; then rmdir -- "$run/files" || :; fi
+    if [ -d "$run/jail" ]; then rmdir -- "$run/jail" || :; fi
+    set -- "$run/stopping" "$run/up" "$run/satisfied.json" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new" "$run/booted.json" "$run/vmm"
+    for leftover; do
+        if [ -e "$leftover" ]; then rm -rf --one-file-system -- "$@"; break; fi
+    done
 }
 
 remove_taps() {

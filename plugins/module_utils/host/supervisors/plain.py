@@ -91,8 +91,10 @@ trap 'ending=yes; wake' TERM
 process_stat $$
 set -- $stat
 read -r host_boot_id < /proc/sys/kernel/random/boot_id
-printf '%s %s - %s\n' "$$" "${20}" "$host_boot_id" > "$run/supervisor"
+my_start=${20}
 adopt
+# Only now: who reads it takes the VM for watched.
+printf '%s %s - %s\n' "$$" "$my_start" "$host_boot_id" > "$run/supervisor"
 while :; do
     result=ok
     if [ -z "$adopted" ]; then
