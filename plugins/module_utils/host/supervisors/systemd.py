@@ -18,7 +18,7 @@ from ...errors import Unavailable
 from .. import events, processes
 from ..files import ensure_dir, os_errors, remove, write_if_different
 from ..host_json import read_host_json
-from ..launch_body import TRIM_FUNCTION
+from ..launch_ending import TRIM_FUNCTION
 from ..layout import SYSTEM_STATE_DIR
 from . import ending
 

@@ -1,0 +1,151 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of a launch file for the end of a VM: stopping, recording, restarting by policy, clearing up, bounding logs. POSIX sh; see C(launch_body)."""
+
+from __future__ import annotations
+
+# Shared with the host-wide trimmer of the systemd supervisor. Holes keep offsets valid for readers and for the VMM, which appends. Where the
+# file system cannot punch holes the file is emptied: bounded counts more than the last lines.
+TRIM_FUNCTION = r"""
+trim_log() { # path, most bytes, allocated 512-byte blocks, size
+    [ $(( $3 * 512 )) -gt "$2" ] || return 0
+    cut=$(( ($4 - $2 / 2) / 4096 * 4096 ))
+    [ "$cut" -gt 0 ] || return 0
+    fallocate --punch-hole --offset 0 --length "$cut" -- "$1" 2>/dev/null || : > "$1"
+}
+"""
+
+STOP = r"""
+# For a stop that no task makes: systemctl stop, or the host going down.
+stop_vmm() {
+    running || exit 0
+    if [ ! -e "$run/stopping" ]; then
+        reason=request
+        [ "$(systemctl is-system-running 2>/dev/null)" != stopping ] || reason=host
+        printf '%s\n' "$reason" > "$run/stopping"
+    fi
+    cd -- "$run"
+    if [ "$grace_s" -gt 0 ] && can_ask_to_stop; then
+        ask_to_stop >> "$dir/vmm.log" 2>&1 || :
+        wait_gone "$grace_s"
+    fi
+    kill -TERM "$pid" 2>/dev/null || :
+    wait_gone 5
+    kill -KILL "$pid" 2>/dev/null || :
+}
+
+wait_gone() { # seconds; ends the script when the process is gone
+    uptime_s
+    deadline=$(( up + $1 + 1 ))
+    while uptime_s; [ "$up" -lt "$deadline" ]; do
+        alive "$pid" "$start_time" || exit 0
+        sleep 0.1
+    done
+}
+"""
+
+ENDED = r"""
+# After the process: $EXIT_CODE (exited, killed, dumped, or unknown) and $EXIT_STATUS (a number, or a signal's name without SIG).
+ended() { # systemd or plain
+    if running; then exit 0; fi
+    was_up=no
+    [ ! -e "$run/up" ] || was_up=yes
+    reason=''
+    if recorded; then
+        end_reason
+        # A run of this verb that was killed has recorded it already.
+        case $(tail -n 1 -- "$dir/events.jsonl" 2>/dev/null) in
+            *'"event":"exit"'*"$boot_id"*) ;;
+            *) record exit ",\"reason\":\"$reason\",\"code\":$code,\"signal\":$signal" ;;
+        esac
+    fi
+    clear_up
+    rm -f -- "$run/pid"
+    if [ "$was_up" = yes ] && wants_restart && restarts_left; then
+        case $1 in
+            systemd) systemctl --no-block start "vmcp-vm@$name.service" ;;
+            *) exit 3 ;;
+        esac
+    fi
+}
+
+end_reason() {
+    code=null signal=null reason=crash
+    case ${EXIT_CODE-unknown} in
+        exited) code=${EXIT_STATUS:-null}; [ "$code" != 0 ] || reason=guest ;;
+        killed|dumped) signal="\"SIG$EXIT_STATUS\"" ;;
+        *) reason=lost ;;
+    esac
+    [ ! -s "$run/stopping" ] || read -r asked < "$run/stopping" || :
+    case ${asked-} in request|host|restart) reason=$asked ;; esac
+}
+
+wants_restart() {
+    case $reason in
+        guest) [ "$exit_zero_is_reboot" = yes ] && [ "$on_reboot" = restart ] ;;
+        crash) [ "$on_crash" = restart ] ;;
+        *) false ;;
+    esac
+}
+
+# Times of restarts within the last hour, one a line.
+restarts_left() {
+    since=$(( $(date +%s) - 3600 )) count=0
+    : > "$dir/restarts.new"
+    if [ -f "$dir/restarts" ]; then
+        while read -r at; do
+            case $at in ''|*[!0-9]*) continue ;; esac
+            if [ "$at" -gt "$since" ]; then count=$(( count + 1 )); echo "$at" >> "$dir/restarts.new"; fi
+        done < "$dir/restarts"
+    fi
+    if [ "$count" -ge "$max_per_hour" ]; then
+        rm -f -- "$dir/restarts.new"
+        record restart_limit ",\"restarts\":$count"
+        return 1
+    fi
+    date +%s >> "$dir/restarts.new"
+    mv -f -- "$dir/restarts.new" "$dir/restarts"
+}
+
+# Safe at any time when no VMM runs. 'files' and 'jail' are mount points of a namespace that is gone, empty here: rmdir, so that nothing
+# that might still be mounted there could ever be deleted.
+clear_up() {
+    remove_taps
+    take_back
+    if [ -d "$run/files" ]; then rmdir -- "$run/files" || :; fi
+    if [ -d "$run/jail" ]; then rmdir -- "$run/jail" || :; fi
+    set -- "$run/stopping" "$run/up" "$run/satisfied.json" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new" "$run/booted.json" "$run/vmm"
+    for leftover; do
+        if [ -e "$leftover" ]; then rm -rf --one-file-system -- "$@"; break; fi
+    done
+}
+
+remove_taps() {
+    [ -f "$run/taps" ] || return 0
+    while read -r tap_name; do
+        [ ! -e "/sys/class/net/$tap_name" ] || ip link delete dev "$tap_name" || echo "could not remove the tap $tap_name"
+    done < "$run/taps"
+    rm -f -- "$run/taps"
+}
+
+# Undoes what allow() did, where the path still names the file that it was done to.
+take_back() {
+    [ -f "$dir/granted" ] || return 0
+    while read -r inode who path; do
+        [ "$(stat -L -c '%d:%i' -- "$path" 2>/dev/null)" = "$inode" ] || continue
+        setfacl -x "u:$who" -- "$path" 2>/dev/null || continue
+        # An access list that only a mask is left of was made by us: the file's mode then says all again.
+        getfacl -cEp -- "$path" | grep -qE '^(user|group):[^:]+:' || setfacl -b -- "$path"
+    done < "$dir/granted"
+    rm -f -- "$dir/granted"
+}
+
+trim() {
+    for log in "$console" "$dir/vmm.log"; do
+        [ -f "$log" ] || continue
+        # shellcheck disable=SC2046 # two numbers
+        trim_log "$log" "$console_max_bytes" $(stat -c '%b %s' -- "$log")
+    done
+}
+"""
