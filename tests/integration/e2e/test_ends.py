@@ -89,7 +89,9 @@ def test_a_guest_that_reboots(ground: Playground, name: str, guest: t.Callable[.
 
 def test_cloud_hypervisor_cannot_stop_instead_of_a_reboot(ground: Playground, guest: t.Callable[..., str]) -> None:
     backend = use("cloudhypervisor", ground)
-    results = ground.play([task("stop", name="end", backend=backend.backend, kernel=guest("reset"), restart_policy={"on_reboot": "stop"}, check=True, **backend.options)])
+    results = ground.play(
+        [task("stop", name="end", backend=backend.backend, kernel=guest("reset"), restart_policy={"on_reboot": "stop"}, check=True, **backend.options)]
+    )
     assert "restart_policy.on_reboot" in [v["field"] for v in results.refused("stop", "invalid_argument")["violations"]]
 
 

@@ -1,0 +1,156 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules on a host with systemd, through Ansible: one unit per VM, nothing resident beside the VMM, and VMs that are back after a reboot.
+
+Real QEMU on every machine; real Firecracker, in its jail, too where it is on PATH and /dev/kvm opens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+import typing as t
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+
+from guests import pvh_guest
+from hosts.nspawn import REPOSITORY, Host, HostUnavailable, systemd_host
+
+pytestmark = [pytest.mark.systemd, pytest.mark.root]
+
+GREETING = "up on a host with systemd"
+ENVIRON = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "minimal", "ANSIBLE_HOME": "/root/.ansible", "ANSIBLE_NOCOLOR": "1"}
+
+
+def _backends() -> list[str]:
+    real = shutil.which("firecracker") and shutil.which("jailer") and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    if not real:
+        print("Firecracker under systemd is left out: firecracker and jailer are not both on PATH, or /dev/kvm does not open")
+    return ["qemu", "firecracker"] if real else ["qemu"]
+
+
+@pytest.fixture(scope="module")
+def host() -> t.Iterator[Host]:
+    try:
+        with systemd_host(packages=("qemu-system-x86",)) as made:
+            kernels = made.root / "opt" / "kernels"
+            kernels.mkdir(parents=True)
+            (kernels / "guest").write_bytes(pvh_guest(GREETING, "polite"))
+            yield made
+    except HostUnavailable as exc:
+        pytest.skip(str(exc))
+
+
+def task(host: Host, module: str, check: bool = True, **options: t.Any) -> dict[str, t.Any]:
+    """Runs one module ad hoc on the host; its result."""
+    command = [
+        sys.executable,
+        "-m",
+        "ansible",
+        "adhoc",
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "localhost",
+        "-m",
+        f"unkey.vmcp.{module}",
+        "-a",
+        json.dumps(options),
+    ]
+    done = host.run([*command, "-e", f"ansible_python_interpreter={sys.executable}"], environ=ENVIRON, timeout_s=180, check=False)
+    body = done.stdout[done.stdout.index("{") :] if "{" in done.stdout else ""
+    assert body, done.stdout + done.stderr
+    result: dict[str, t.Any] = json.loads(body)
+    assert done.returncode == 0 or not check, result
+    return result
+
+
+def spec(backend: str) -> dict[str, t.Any]:
+    return {"name": f"vm-{backend}", "backend": backend, "kernel": "/opt/kernels/guest", "memory": "128M"}
+
+
+def state(host: Host, name: str) -> dict[str, t.Any]:
+    found = task(host, "vmcp_vm_info", names=[name])["vms"]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+def processes_of(host: Host, name: str) -> list[int]:
+    """The pids in the unit's cgroup."""
+    listed = host.run(["systemctl", "show", "--property=ControlGroup", "--value", f"vmcp-vm@{name}.service"]).stdout.strip()
+    for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"):
+        found = host.run(["cat", f"{base}{listed}/cgroup.procs"], check=False)
+        if found.returncode == 0:
+            return [int(pid) for pid in found.stdout.split()]
+    raise AssertionError(f"no cgroup of {name} is visible on the host")
+
+
+@pytest.mark.parametrize("backend", _backends())
+def test_the_life_of_a_unit(host: Host, backend: str) -> None:
+    vm = spec(backend)
+    unit = f"vmcp-vm@{vm['name']}.service"
+    made = task(host, "vmcp_vm", **vm, state="running", wait_for=[{"console": GREETING}])
+    assert made["actions"] == ["define", "start"]
+    assert made["vm"]["supervisor"] == "systemd"
+    assert host.run(["systemctl", "is-active", unit]).stdout.strip() == "active"
+    assert processes_of(host, vm["name"]) == [made["vm"]["pid"]], "something stays resident besides the VMM"
+    assert host.run(["systemctl", "show", "--property=Slice", "--value", unit]).stdout.strip() == "vmcp.slice"
+    assert host.run(["test", "-L", f"/etc/systemd/system/vmcp.target.wants/{unit}"], check=False).returncode == 0
+    same = task(host, "vmcp_vm", **vm, state="running", wait_for=[{"console": GREETING}])
+    assert (same["changed"], same["actions"]) == (False, [])
+
+    assert task(host, "vmcp_vm", name=vm["name"], state="paused")["vm"]["state"] == "paused"
+    assert task(host, "vmcp_vm", name=vm["name"], state="running")["actions"] == ["resume"]
+    again = task(host, "vmcp_vm", name=vm["name"], state="restarted", shutdown_timeout=10)
+    assert again["actions"] == ["shutdown", "start"]
+    assert again["vm"]["pid"] != made["vm"]["pid"]
+    assert task(host, "vmcp_vm", name=vm["name"], autostart=False)["actions"] == ["update"]
+    assert host.run(["test", "-L", f"/etc/systemd/system/vmcp.target.wants/{unit}"], check=False).returncode == 1
+    down = task(host, "vmcp_vm", name=vm["name"], state="shutdown", shutdown_timeout=10)
+    assert down["vm"]["state"] == "shutdown"
+    assert down["vm"]["stop_reason"] == "request"
+    assert host.run(["systemctl", "is-failed", unit], check=False).stdout.strip() == "inactive"
+    gone = task(host, "vmcp_vm", name=vm["name"], state="absent")
+    assert gone["changed"]
+    for path in (f"/var/lib/vmcp/vms/{vm['name']}", f"/run/vmcp/{vm['name']}"):
+        assert host.run(["test", "-e", path], check=False).returncode == 1, path
+
+
+@pytest.mark.parametrize("backend", _backends())
+def test_a_crash_is_recorded_and_restarted_by_policy_without_ansible(host: Host, backend: str) -> None:
+    vm = spec(backend)
+    first = task(host, "vmcp_vm", **vm, state="running")
+    host.run(["kill", "-KILL", str(first["vm"]["pid"])])
+    _until(lambda: state(host, vm["name"])["state"] == "crashed", "the crash is seen")
+    assert state(host, vm["name"])["last_exit"]["signal"] == "SIGKILL"
+    second = task(host, "vmcp_vm", name=vm["name"], state="running", restart_policy={"on_crash": "restart"})
+    host.run(["kill", "-KILL", str(second["vm"]["pid"])])
+    _until(lambda: state(host, vm["name"])["pid"] not in (None, second["vm"]["pid"]), "the unit starts it again")
+    task(host, "vmcp_vm", name=vm["name"], state="absent")
+
+
+@pytest.mark.parametrize("backend", _backends())
+def test_after_a_reboot_of_the_host_the_vm_is_back_and_a_run_finds_nothing_to_do(host: Host, backend: str) -> None:
+    vm = spec(backend)
+    before = task(host, "vmcp_vm", **vm, state="running", wait_for=["running", {"console": GREETING}])
+    host.reboot()
+    after = state(host, vm["name"])
+    assert after["state"] == "running"
+    assert after["boot_id"] != before["vm"]["boot_id"]
+    again = task(host, "vmcp_vm", **vm, state="running", wait_for=["running", {"console": GREETING}])
+    assert (again["changed"], again["actions"]) == (False, [])
+    task(host, "vmcp_vm", name=vm["name"], state="absent")
+
+
+def _until(holds: t.Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.2)
