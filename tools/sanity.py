@@ -92,14 +92,19 @@ def prepare_pip_bootstrap() -> None:
 
 
 def search_path() -> str:
-    """PATH without directories of interpreters that are there and do not run (version managers' shims): ansible-test would try them and give up."""
-    kept = []
+    """PATH without directories of interpreters that are there and do not run: ansible-test would try them and give up. Such are the shims of pyenv, for
+    versions that are not switched on; what they stand for is put at the end instead."""
+    kept, dropped = [], False
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
         found = [p for p in pathlib.Path(directory).glob("python3.*") if re.fullmatch(r"python3\.[0-9]+", p.name)]
         if all(subprocess.run([str(p), "-c", ""], check=False, capture_output=True, timeout=60).returncode == 0 for p in found):
             kept.append(directory)
         else:
+            dropped = True
             print(f"sanity: leaving {directory} out of PATH: not every Python in it runs")
+    if dropped and shutil.which("pyenv"):
+        root = subprocess.run(["pyenv", "root"], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        kept.extend(str(path) for path in sorted(pathlib.Path(root).glob("versions/3.*/bin")))
     return os.pathsep.join(kept)
 
 
