@@ -163,21 +163,22 @@ def is_bridge(name: str) -> bool:
     return os.path.isdir(f"{NET}/{name}/bridge")
 
 
-def device_lacks(backend: str, accel: t.Optional[str]) -> list[Violation]:
-    """/dev/kvm, for a backend that cannot do without."""
-    if backend == "qemu" and accel != "kvm":
-        return []
-    if not os.path.exists("/dev/kvm"):
-        return [
-            Violation(
-                "backend",
-                f"{backend} needs /dev/kvm, which is not here. Load the module kvm_intel or kvm_amd, or use backend: qemu.",
-            )
-        ]
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return [
-            Violation(
-                "backend", f"{backend} needs /dev/kvm, which this user may not open. Run the task with become, or add the user to the group that owns it."
-            )
-        ]
+def device_lacks(config: VmConfig, backend: str, accel: t.Optional[str]) -> list[Violation]:
+    """Device nodes that a backend cannot do without, once the VM is to run."""
+    lacks: list[Violation] = []
+    if backend != "qemu" or accel == "kvm":
+        lacks += _device(
+            "backend", f"{backend} needs /dev/kvm", "/dev/kvm", "Load the module kvm_intel or kvm_amd, or use backend: qemu.", "Run the task with become, or add the user to its group."
+        )
+    if backend == "qemu" and config.vsock:
+        # The other two have vsock of their own, on a unix socket.
+        lacks += _device("config.vsock", "QEMU's vsock needs /dev/vhost-vsock", "/dev/vhost-vsock", "Load the module vhost_vsock, or leave vsock out.", "Run the task with become.")
+    return lacks
+
+
+def _device(field: str, need: str, path: str, how_to_get: str, how_to_open: str) -> list[Violation]:
+    if not os.path.exists(path):
+        return [Violation(field, f"{need}, which is not here. {how_to_get}")]
+    if not os.access(path, os.R_OK | os.W_OK):
+        return [Violation(field, f"{need}, which this user may not open. {how_to_open}")]
     return []

@@ -127,7 +127,7 @@ class _Task:
             lacks += host_lacks(desired.config, definition.backend, definition.generated.get("uid"), isolated)
             lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
             if wants_power:
-                lacks += device_lacks(definition.backend, definition.generated.get("qemu_accel"))
+                lacks += device_lacks(desired.config, definition.backend, definition.generated.get("qemu_accel"))
         plan = plan_vm(request, found, desired, lacks)
         if request.metadata is not None:
             plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
