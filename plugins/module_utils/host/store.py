@@ -75,9 +75,15 @@ class Store:
         """The error for a VM that is not there: the directory searched, the nearest name, and when become would see more."""
         near = self.nearest_names(name)
         hint = f"Did you mean {near[0]!r}?" if near else "Give a config to define it."
-        if os.geteuid() != 0 and not self.layout.is_system:
-            hint += " VMs made as root are seen with become: true only."
+        hint += self._become()
         return NotFound(f"Cannot {doing} {name!r}: no such VM in {self.layout.vms}. {hint}", details={"searched": [self.layout.vms], "nearest": near})
+
+    def searched(self) -> str:
+        """Where VMs are looked for, and when become would see more, in a sentence or two."""
+        return f"Searched {self.layout.vms}.{self._become()}"
+
+    def _become(self) -> str:
+        return " VMs made as root are seen with become: true only." if os.geteuid() != 0 and not self.layout.is_system else ""
 
     def save(self, definition: Definition) -> None:
         """Writes vm.json atomically, and makes the VM's directories where they are missing."""

@@ -110,6 +110,7 @@ def _refuse_unmakeable(request: VmRequest, situation: Situation) -> None:
     if situation.exists:
         return
     hint = f" Did you mean {' or '.join(situation.nearest)}?" if situation.nearest else ""
+    hint += f" {situation.searched}" if situation.searched else ""
     if request.option("state") == "restarted":
         raise NotFound(f"There is no VM {name} to restart.{hint} Use state: running to make one.")
     if not makes_a_vm(request):

@@ -22,6 +22,7 @@ class Situation:
     C(broken): why C(vm.json) cannot be read (the only thing that can be done with such a VM is to remove it).
     C(interrupted): a restart of ours was cut off when its process had ended: the VM is meant to run.
     C(leftovers): a directory without a definition, from a run that was cut off.
+    C(nearest), C(searched): names like this one, and a sentence on where a VM that is not there was looked for.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Situation:
     leftovers: bool = False
     interrupted: bool = False
     nearest: tuple[str, ...] = ()
+    searched: str = ""
 
     @property
     def exists(self) -> bool:

@@ -113,7 +113,7 @@ class _Task:
         if request.option("state") == "absent":
             return found, plan_removal(request, found), defaults
         if not found.exists:
-            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)))
+            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)), searched=self.store.searched())
         digest = None
         if request.metadata is not None:
             digest = self.store.secrets_digest(self.name, {"metadata": request.metadata}) or "new"
