@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import pathlib
 import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.guests import GuestUnavailable, linux_guest
 from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, ROOT, Playground, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest
 
 
 def kill(registered: str) -> Tree:
@@ -114,7 +113,7 @@ def test_a_graceful_shutdown_is_the_guests_own(ground: Playground, name: str, gu
 
 def test_linux_shuts_down_by_its_power_button(ground: Playground, qemu: Vmm) -> None:
     try:
-        linux = linux_guest(pathlib.Path(ROOT, ".cache", "linux-guest"))
+        linux = linux_guest(cache_directory())
     except GuestUnavailable as exc:
         pytest.skip(str(exc))
     given = {"name": "linux", "backend": "qemu", "memory": "256M", "vcpus": 2, "kernel": str(linux.kernel), "initrd": str(linux.initrd)}

@@ -8,8 +8,6 @@ import json
 import pathlib
 import typing as t
 
-import pytest
-
 from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, Playground, Result, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, Vmm
@@ -68,7 +66,8 @@ def test_options(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], dis
     assert "memory" in said["config.memry"] and "read_only" in said["config.storage[0].readonly"] and "this version" in said["config.numa"]
 
     assert "short" in results.refused("nothing to make it from", "not_found")["msg"]
-    assert results.refused("nothing to restart", "not_found").touched == []
+    results.refused("nothing to restart", "not_found")
+    assert not pathlib.Path(ground.state, "vms", "shirt").exists()
     lack = results.refused("lack", "failed_precondition")
     assert fields(lack) == ["config.boot.kernel_path", "config.storage[0].path"]
     check = results.ok("lack, check")
@@ -133,7 +132,15 @@ EXPECTED: dict[tuple[str, str], tuple[list[str], list[str], str]] = {
 }
 
 
-@pytest.mark.skipif(pathlib.Path("/etc/vmcp/host.json").exists(), reason="this host has defaults of its own (/etc/vmcp/host.json), which the table leaves out")
+def has_default_kernel(backend: str) -> bool:
+    """Whether this very host names a kernel for VMs without one. The role writes that; a test must not."""
+    try:
+        boot = json.loads(pathlib.Path("/etc/vmcp/host.json").read_text(encoding="utf-8")).get("boot") or {}
+    except FileNotFoundError:
+        return False
+    return bool((boot.get(backend) or {}).get("kernel"))
+
+
 def test_example_configurations(ground: Playground) -> None:
     """What users have already is accepted as it is, by C(--check) on a host that has none of their files."""
     options = {backend: use(backend, ground).options for backend in BACKENDS}
@@ -146,7 +153,7 @@ def test_example_configurations(ground: Playground) -> None:
             result = results[f"{stem} {backend}"]
             assert result.touched == []
             violations, ignored, notice = EXPECTED.get((stem, backend), ([], [], ""))
-            if violations:
+            if violations and not has_default_kernel(backend):
                 assert fields(results.refused(f"{stem} {backend}", "invalid_argument")) == violations
                 continue
             results.ok(f"{stem} {backend}")
