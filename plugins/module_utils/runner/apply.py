@@ -24,7 +24,7 @@ from ..model.definition import Definition
 from ..planner.plan import Plan, Step
 from .lacks import is_bridge
 from .launching import write_launch_files
-from .live import ask_state, end_of, observe_socket, peer_uid, situation, supervisor_of
+from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, situation, supervisor_of
 
 # A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
 START_S = 60.0
@@ -121,9 +121,11 @@ class Applier:
                     return
             except VmcpError as exc:
                 last = exc
-            if processes.current(self.vm) is None:
+            process, history = process_or_history(self.vm)
+            if process is None:
                 # It may have run and ended already, as a guest does whose work is a line of output.
-                if self._ended_well():
+                last_exit = events.last_exit(history)
+                if last_exit is not None and last_exit.reason == "guest":
                     return
                 raise self._start_error(definition, "its VMM ended at once")
             time.sleep(POLL_S)
@@ -131,10 +133,6 @@ class Applier:
             f"The VMM of {definition.name} runs, but reported no running VM within {START_S:.0f} s{f' ({last.msg})' if last else ''}. See {self.vm.vmm_log}.",
             details=end_of(definition, self.vm).details,
         )
-
-    def _ended_well(self) -> bool:
-        last = events.last_exit(events.read(self.vm))
-        return last is not None and last.reason == "guest"
 
     def _pause(self, step: Step, following: t.Sequence[Step]) -> None:
         definition = self._running_as()

@@ -15,7 +15,7 @@ from ..backends.registry import driver
 from ..errors import FailedPrecondition, NotFound, VmcpError
 from ..host import events, files, processes
 from ..host.layout import Layout, VmLayout
-from ..host.port import Supervisor
+from ..host.port import Process, Supervisor
 from ..host.store import Store
 from ..host.supervisors import registry as supervisors
 from ..model.definition import Definition
@@ -23,6 +23,9 @@ from ..planner.situation import Situation
 
 # How long a VMM may take to say how it is. It answers in about a millisecond; a longer silence is worth reporting.
 OBSERVE_S = 2.0
+# From the end of a process to its record: the supervisor wakes up and writes a line.
+RECORD_S = 3.0
+POLL_S = 0.005
 
 
 def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
@@ -36,7 +39,7 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
         broken = exc.msg
     if definition is None and broken is None:
         return Situation(name, leftovers=store.has_remains(name))
-    process = processes.current(vm)
+    process, history = process_or_history(vm)
     booted = store.booted(name) if process else None
     vmm_state = unresponsive = None
     running_as = booted or definition
@@ -45,7 +48,6 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
             vmm_state = ask_state(running_as, vm)
         except VmcpError as exc:
             unresponsive = exc.msg
-    history = [] if process else events.read(vm)
     last_exit = events.last_exit(history)
     return Situation(
         name=name,
@@ -60,6 +62,32 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
         interrupted=not process and _was_restarting(vm),
         broken=broken,
     )
+
+
+def process_or_history(vm: VmLayout) -> tuple[t.Optional[Process], list[dict[str, t.Any]]]:
+    """The live process, or without one the events. The end of a process that has only just gone is waited for while there is somebody to record it:
+    until then it would look like one that was lost."""
+    deadline = time.monotonic() + RECORD_S
+    while True:
+        process = processes.current(vm)
+        if process is not None:
+            return process, []
+        history = events.read(vm)
+        if not _is_being_recorded(vm, history) or time.monotonic() >= deadline:
+            return None, history
+        time.sleep(POLL_S)
+
+
+def _is_being_recorded(vm: VmLayout, history: t.Sequence[dict[str, t.Any]]) -> bool:
+    last = events.last_exit(history)
+    if last is None or last.reason != "lost":
+        return False
+    record = processes.recorded(vm)
+    if record is None or record.host_boot_id != processes.host_boot_id():
+        return False
+    # systemd leaves no such file, and always records.
+    supervisor = processes.parse_record(f"{vm.run}/supervisor")
+    return supervisor is None or processes.is_live(supervisor)
 
 
 def _was_restarting(vm: VmLayout) -> bool:
@@ -155,7 +183,7 @@ def _unix_vsock_accepts(path: str, port: int, timeout_s: float) -> bool:
 
 def end_of(definition: Definition, vm: VmLayout) -> VmcpError:
     """The error for a VMM that is not there though it was started: how it ended, and the last lines of its log and console."""
-    exit_ = events.last_exit(events.read(vm))
+    exit_ = events.last_exit(process_or_history(vm)[1])
     log = files.last_lines(vm.vmm_log, 20)
     console = files.last_lines(definition.config.get("console", {}).get("path") or vm.console_log, 20)
     if exit_ is None:

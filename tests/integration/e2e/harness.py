@@ -69,7 +69,7 @@ class Results:
         return result
 
 
-def task(title: str, module: str = "vmcp_vm", /, *, check: bool | None = None, environment: Tree | None = None, **options: t.Any) -> Tree:
+def task(title: str, module: str = "vmcp_vm", /, *, check: bool | None = None, environment: Tree | None = None, register: str = "", **options: t.Any) -> Tree:
     """A task of ours whose failure does not end the play. C(check): forced on or off."""
     body: Tree = {"name": title, f"unkey.vmcp.{module}": options, "ignore_errors": True}
     if check is not None:
@@ -113,9 +113,7 @@ class Playground:
         return pathlib.Path(self.state, "vms", name, file)
 
     # --- commands ---------------------------------------------------------------------------------------
-    def play(
-        self, tasks: list[Tree], *, defaults: Tree | None = None, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **environment: str
-    ) -> Results:
+    def play(self, tasks: list[Tree], *, defaults: Tree | None = None, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **environment: str) -> Results:
         """Runs the tasks in one play, always with C(--diff), and returns their results. C(defaults): options for every task of ours."""
         self.runs += 1
         book = self.top / f"play{self.runs}.yml"
@@ -129,10 +127,11 @@ class Playground:
         book.write_text(yaml.safe_dump([play], sort_keys=False, allow_unicode=True), encoding="utf-8")
         return self._run(["ansible-playbook", "--diff", *arguments, str(book)], deadline_s, environment)
 
-    def ad_hoc(self, module: str, *, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **options: t.Any) -> Result:
-        """C(ansible localhost -m …) and its one result."""
-        words = ["ansible", "localhost", "-m", f"unkey.vmcp.{module}", "-a", json.dumps({**self.dirs, **options}), *arguments]
-        (result,) = self._run(words, deadline_s, {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}).all
+    def ad_hoc(self, module: str, *, words: str = "", arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **options: t.Any) -> Result:
+        """C(ansible localhost -m …) and its one result. C(words): the options as C(key=value) instead."""
+        given = words or json.dumps({**self.dirs, **options})
+        command = ["ansible", "localhost", "-m", f"unkey.vmcp.{module}", "-a", given, *arguments]
+        (result,) = self._run(command, deadline_s, {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}).all
         return result
 
     def _run(self, words: list[str], deadline_s: float, environment: t.Mapping[str, str]) -> Results:
@@ -221,9 +220,7 @@ def processes_about(text: str) -> dict[int, str]:
 
 def run_in_group(words: t.Sequence[str], environment: t.Mapping[str, str], deadline_s: float) -> subprocess.CompletedProcess[str]:
     """A command in a process group of its own, which is killed as a whole at the deadline."""
-    with subprocess.Popen(
-        words, cwd="/", env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
+    with subprocess.Popen(words, cwd="/", env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
         try:
             output, _none = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:

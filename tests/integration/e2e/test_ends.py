@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import pathlib
 import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.guests import GuestUnavailable, linux_guest
 from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, ROOT, Playground, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest
 
 
 def kill(registered: str) -> Tree:
@@ -89,9 +88,7 @@ def test_a_guest_that_reboots(ground: Playground, name: str, guest: t.Callable[.
 
 def test_cloud_hypervisor_cannot_stop_instead_of_a_reboot(ground: Playground, guest: t.Callable[..., str]) -> None:
     backend = use("cloudhypervisor", ground)
-    results = ground.play(
-        [task("stop", name="end", backend=backend.backend, kernel=guest("reset"), restart_policy={"on_reboot": "stop"}, check=True, **backend.options)]
-    )
+    results = ground.play([task("stop", name="end", backend=backend.backend, kernel=guest("reset"), restart_policy={"on_reboot": "stop"}, check=True, **backend.options)])
     assert "restart_policy.on_reboot" in [v["field"] for v in results.refused("stop", "invalid_argument")["violations"]]
 
 
@@ -116,7 +113,7 @@ def test_a_graceful_shutdown_is_the_guests_own(ground: Playground, name: str, gu
 
 def test_linux_shuts_down_by_its_power_button(ground: Playground, qemu: Vmm) -> None:
     try:
-        linux = linux_guest(pathlib.Path(ROOT, ".cache", "linux-guest"))
+        linux = linux_guest(cache_directory())
     except GuestUnavailable as exc:
         pytest.skip(str(exc))
     given = {"name": "linux", "backend": "qemu", "memory": "256M", "vcpus": 2, "kernel": str(linux.kernel), "initrd": str(linux.initrd)}

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The same VMs as a user who is not root: definitions below the home directory, no uid of their own, nothing that needs a privilege."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Result, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, interpreter_is_readable_by_others
+
+# Of nobody on the hosts on which tests run.
+UID = 64321
+# /dev/kvm as this user could have it, in a mount namespace of the test: a node of his own over the host's.
+_WITH_KVM = f"""
+mknod "$0" c $(stat -c '0x%t 0x%T' /dev/kvm) && chown {UID} "$0" && mount --bind "$0" /dev/kvm || exit 99
+exec "$@"
+"""
+
+
+def as_user(ground: Playground, kvm: bool) -> None:
+    """From here on Ansible runs as an unprivileged user: ourselves, when we are one."""
+    if os.geteuid() != 0:
+        return
+    for name in ("setpriv", "unshare", "mknod"):
+        if shutil.which(name) is None:
+            pytest.skip(f"there is no {name} on PATH")
+    lack = interpreter_is_readable_by_others()
+    if lack:
+        pytest.skip(f"Ansible cannot be run as another user: {lack}")
+    os.chown(ground.top, UID, UID)
+    for path in ground.top.iterdir():
+        os.chown(path, UID, UID)
+    drop = ("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all", "--")
+    ground.prefix = ("unshare", "--mount", "--", "sh", "-c", _WITH_KVM, str(ground.top / "kvm"), *drop) if kvm else drop
+
+
+@pytest.fixture(params=BACKENDS)
+def options(request: pytest.FixtureRequest, ground: Playground, guest: t.Callable[..., str], disk: str) -> Tree:
+    backend = use(request.param, ground)
+    made = {"backend": request.param, "memory": "128M", "kernel": guest("polite"), "disks": [disk]}
+    if request.param == "firecracker":
+        made["security"] = {"jail": False}
+    as_user(ground, kvm=backend.real and request.param != "qemu")
+    return made
+
+
+def test_the_life_of_a_vm(ground: Playground, options: Tree, top: pathlib.Path) -> None:
+    def step(title: str, state: str, check: bool = False, **more: t.Any) -> Tree:
+        return task(title, name="user", state=state, check=check, shutdown_timeout=2, **more)
+
+    plan: list[tuple[str, str, list[str], Tree]] = [
+        ("boot", "running", ["define", "start"], {**options, "wait_for": [{"console": GREETING}]}),
+        ("pause", "paused", ["pause"], {}),
+        ("resume", "running", ["resume"], {}),
+        ("restart", "restarted", ["shutdown", "start"], {"wait_for": [{"console": GREETING}]}),
+        ("shut down", "shutdown", ["shutdown"], {}),
+        ("boot again", "running", ["start"], {"wait_for": [{"console": GREETING}]}),
+        ("remove", "absent", ["kill", "remove"], {}),
+    ]
+    steps = []
+    for title, state, _actions, more in plan:
+        steps += [step(f"{title}: check", state, True, **more), step(title, state, **more)]
+        steps += [step(f"{title}: again", state, **more)] if state != "restarted" else []
+    results = ground.play(steps)
+    for title, state, actions, _more in plan:
+        predicted, done = results.ok(f"{title}: check"), results.ok(title)
+        assert done["actions"] == predicted["actions"] == actions and done["diff"] == predicted["diff"]
+        assert predicted.touched == []
+        if state != "restarted":
+            assert not results.ok(f"{title}: again")["changed"]
+    running = results["boot"]["vm"]
+    assert (running["uid"], running["supervisor"]) == (None, "plain")
+
+
+def test_defaults_and_refusals(ground: Playground, guest: t.Callable[..., str]) -> None:
+    use("qemu", ground)
+    kernel = guest("halt")
+    as_user(ground, kvm=False)
+
+    def bare(made: Tree) -> Tree:
+        return {**made, "module_defaults": {"group/unkey.vmcp.vmcp": {}}}
+
+    home = f"{ground.top}/.local/state/vmcp"
+    results = ground.play(
+        [
+            bare(task("nothing", "vmcp_vm_info")),
+            bare(task("not found", name="user", state="running", backend="qemu")),
+            bare(task("console not found", "vmcp_console", name="user")),
+            bare(task("define", name="user", backend="qemu", kernel=kernel)),
+            bare(task("info", "vmcp_vm_info")),
+            bare(task("remove", name="user", state="absent")),
+            task("uid", name="uid", backend="qemu", kernel=kernel, security={"uid": 70000}),
+            task("systemd", name="unit", backend="qemu", kernel=kernel, supervisor="systemd"),
+            task("closed directory", name="root", backend="qemu", kernel=kernel, state_dir="/var/lib/vmcp"),
+            task("host", "vmcp_host_info"),
+        ]
+    )
+    nothing = results.ok("nothing")
+    assert (nothing["vms"], nothing["state_dir"]) == ([], f"{home}/vms") and "become" in nothing["hint"]
+    for name in ("not found", "console not found"):
+        missed = results.refused(name, "not_found")
+        assert f"{home}/vms" in missed["msg"] and "become: true" in missed["msg"], missed["msg"]
+    assert results.ok("define")["changed"] and [vm["name"] for vm in results.ok("info")["vms"]] == ["user"]
+    assert results.ok("remove")["changed"] and not list(pathlib.Path(home, "vms").iterdir())
+    assert fields(results.refused("uid", "invalid_argument")) == ["security.uid"]
+    results.refused("systemd", "failed_precondition")
+    closed: Result = results["closed directory"]
+    assert closed.failed and closed["code"] in ("failed_precondition", "unavailable") and "/var/lib/vmcp" in closed["msg"]
+    results.ok("host")
+
+
+def fields(result: Result) -> list[str]:
+    return [violation["field"] for violation in result["violations"]]
