@@ -69,7 +69,7 @@ class Results:
         return result
 
 
-def task(title: str, module: str = "vmcp_vm", /, *, check: bool | None = None, environment: Tree | None = None, **options: t.Any) -> Tree:
+def task(title: str, module: str = "vmcp_vm", /, *, check: bool | None = None, environment: Tree | None = None, register: str = "", **options: t.Any) -> Tree:
     """A task of ours whose failure does not end the play. C(check): forced on or off."""
     body: Tree = {"name": title, f"unkey.vmcp.{module}": options, "ignore_errors": True}
     if check is not None:
@@ -127,10 +127,11 @@ class Playground:
         book.write_text(yaml.safe_dump([play], sort_keys=False, allow_unicode=True), encoding="utf-8")
         return self._run(["ansible-playbook", "--diff", *arguments, str(book)], deadline_s, environment)
 
-    def ad_hoc(self, module: str, *, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **options: t.Any) -> Result:
-        """C(ansible localhost -m …) and its one result."""
-        words = ["ansible", "localhost", "-m", f"unkey.vmcp.{module}", "-a", json.dumps({**self.dirs, **options}), *arguments]
-        (result,) = self._run(words, deadline_s, {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}).all
+    def ad_hoc(self, module: str, *, words: str = "", arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **options: t.Any) -> Result:
+        """C(ansible localhost -m …) and its one result. C(words): the options as C(key=value) instead."""
+        given = words or json.dumps({**self.dirs, **options})
+        command = ["ansible", "localhost", "-m", f"unkey.vmcp.{module}", "-a", given, *arguments]
+        (result,) = self._run(command, deadline_s, {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}).all
         return result
 
     def _run(self, words: list[str], deadline_s: float, environment: t.Mapping[str, str]) -> Results:
