@@ -125,6 +125,10 @@ class Driver(t.Protocol):
     with the VMM's own words when it refuses. C(peer_uid): the uid that must be behind the socket (None: any); another one is FailedPrecondition."""
 
     name: str
+    # Whether readers have a socket of their own (VmLayout.monitor_socket) beside the API's.
+    has_monitor: bool
+    # Whether the guest's vsock is the host kernel's (AF_VSOCK) and not a unix socket.
+    host_vsock: bool
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """Pure: the whole command line and documents of this VM."""
@@ -133,7 +137,7 @@ class Driver(t.Protocol):
         """Pure: files and taps of the host that the VM needs; the same values C(launch) puts into its result."""
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
-        """State by one raw request on the standard library alone (no httpx, no qemu.qmp). For QEMU C(socket) is the monitor socket."""
+        """State by one raw request on the standard library alone (no httpx, no qemu.qmp). C(socket): the monitor where C(has_monitor)."""
 
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
         """Idempotent."""

@@ -112,6 +112,21 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
+class Traits:
+    """What a backend needs of its host and of us, as data, so that nobody has to ask for its name.
+
+    C(kernels): formats it boots: C(elf), C(bzimage), C(image) (arm64's). C(needs_kvm): it cannot do without /dev/kvm; else it takes an accelerator, settled
+    at creation. C(host_vsock): its vsock is the host kernel's (/dev/vhost-vsock), not a unix socket. C(jailer): its sandbox is a helper of this name,
+    which needs root and a static binary; None when the VMM sandboxes itself. C(pins_machine): the guest's hardware has a versioned name, pinned at creation."""
+
+    kernels: tuple[str, ...] = ("elf", "bzimage", "image")
+    needs_kvm: bool = True
+    host_vsock: bool = False
+    jailer: t.Optional[str] = None
+    pins_machine: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Capabilities:
     """Everything that is known of one backend.
 
@@ -122,6 +137,7 @@ class Capabilities:
     support: t.Mapping[str, Periods]
     limits: tuple[Limit, ...]
     rules: tuple[Rule, ...] = ()
+    traits: Traits = Traits()
     abilities: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

@@ -13,8 +13,10 @@ import dataclasses
 import typing as t
 
 from ..backends.port import Installed
+from ..capabilities.catalogue import capabilities_of
 from ..capabilities.check import check
 from ..capabilities.choose import choose
+from ..capabilities.matrix import SUPPORTED, lookup
 from ..errors import Violation
 from ..model.config import VmConfig
 from ..model.definition import Definition
@@ -60,7 +62,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         features=installed.features if installed else (),
     )
     security, security_violations = _security(request, stored, backend, installed, host)
-    violations = [*verdict.violations, *security_violations]
+    violations = [*verdict.violations, *security_violations, *_no_supervisor(request, host)]
     settings = request.settings
     definition = Definition(
         name=situation.name,
@@ -174,33 +176,30 @@ def _with_host_kernel(tree: dict[str, t.Any], backend: str, host: HostView) -> t
 def _security(
     request: VmRequest, stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView
 ) -> tuple[dict[str, t.Any], list[Violation]]:
-    """The sandbox is on unless opted out. Firecracker's jailer needs root and a static binary; the other backends' sandboxes need neither."""
+    """The sandbox is on unless opted out. A jailer needs root and a static binary; VMMs that sandbox themselves need neither."""
     asked = request.settings.get("security", {})
     # A VM that changes its backend gets the new backend's default sandbox, except for what this task says.
     kept = stored.security if stored and stored.backend == backend else {}
-    jail_default = host.root or backend != "firecracker"
-    security = {"jail": jail_default, "seccomp": True, **kept, **asked}
+    jailer = capabilities_of(backend).traits.jailer
+    security = {"jail": host.root or jailer is None, "seccomp": True, **kept, **asked}
     violations = []
-    if backend == "firecracker" and security["jail"]:
-        if not host.root:
-            violations.append(Violation("security.jail", "Firecracker's jailer needs root. Run the task with become, or set security.jail: false."))
-        elif installed and not installed.helpers.get("jailer"):
-            violations.append(
-                Violation(
-                    "security.jail",
-                    f"no jailer was found beside {installed.binary} or on the PATH. Apply the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.",
-                )
-            )
-        elif installed and not stored and not installed.static:
-            violations.append(
-                Violation(
-                    "security.jail",
-                    f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release, or set security.jail: false.",
-                )
-            )
+    if jailer and security["jail"]:
+        lack = _no_jail(jailer, installed, stored, host)
+        if lack:
+            violations.append(Violation("security.jail", f"{lack}, or set security.jail: false."))
     if asked.get("uid") not in (None, 0) and not host.root:
         violations.append(Violation("security.uid", "only root can run a VMM under another uid. Run the task with become, or leave it out."))
     return security, violations
+
+
+def _no_jail(jailer: str, installed: t.Optional[Installed], stored: t.Optional[Definition], host: HostView) -> str:
+    if not host.root:
+        return f"the {jailer} needs root. Run the task with become"
+    if installed and not installed.helpers.get(jailer):
+        return f"no {jailer} was found beside {installed.binary} or on the PATH. Install the one of the same release"
+    if installed and not stored and not installed.static:
+        return f"{installed.binary} is dynamically linked and cannot run in the {jailer}'s empty root. Use the static release"
+    return ""
 
 
 def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
@@ -210,7 +209,8 @@ def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
 
 def _restart_policy(request: VmRequest, backend: str) -> dict[str, t.Any]:
     """A guest's reboot means the same everywhere: it boots again. A serverless VM that reboots has done its work, where the VMM can end then."""
-    ends = request.settings.get("workload") == "serverless" and backend != "cloudhypervisor"
+    can_end = lookup(capabilities_of(backend).support["restart_policy.on_reboot=stop"], None)
+    ends = request.settings.get("workload") == "serverless" and can_end is not None and can_end.level == SUPPORTED
     return {"on_reboot": "stop" if ends else "restart", "on_crash": "no", "max_per_hour": 5}
 
 
@@ -223,14 +223,26 @@ def _supervisor(request: VmRequest, stored: t.Optional[Definition], host: HostVi
     return "systemd" if host.systemd else "plain"
 
 
+def _no_supervisor(request: VmRequest, host: HostView) -> list[Violation]:
+    if request.settings.get("supervisor") != "systemd" or host.systemd:
+        return []
+    return [
+        Violation(
+            "supervisor",
+            "systemd needs root, the system's directories (no state_dir or run_dir), and a host that was booted with systemd. Leave it out, or give plain.",
+        )
+    ]
+
+
 def _generated(stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView, config: VmConfig) -> dict[str, t.Any]:
     """What can be settled without allocating: QEMU's accelerator and versioned machine, so that an upgrade of QEMU does not change the guest's hardware."""
     generated = dict(stored.generated) if stored else {}
-    if backend == "qemu" and "qemu_accel" not in generated:
+    traits = capabilities_of(backend).traits
+    if not traits.needs_kvm and "qemu_accel" not in generated:
         options = config.backend_options.qemu
         asked = (options.machine if options else {}).get("accel")
         generated["qemu_accel"] = asked or ("kvm" if host.hardware_kvm and host.kvm_usable else "tcg")
-    if backend == "qemu" and installed and "qemu_machine" not in generated:
+    if traits.pins_machine and installed and "qemu_machine" not in generated:
         alias = next((feature.removeprefix("q35=") for feature in installed.features if feature.startswith("q35=")), None)
         generated["qemu_machine"] = alias or "pc-q35-" + ".".join(installed.version.split(".")[:2])
     return generated

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ..backends.registry import driver
 from ..host import events, processes
 from ..host.layout import VmLayout
 from ..model.definition import Definition
@@ -81,7 +82,7 @@ def nics(definition: Definition) -> list[dict[str, t.Any]]:
 
 
 def sockets(definition: Definition, vm: VmLayout) -> dict[str, t.Any]:
-    wired = definition.config.get("vsock") is not None and definition.backend != "qemu"
+    wired = definition.config.get("vsock") is not None and not driver(definition.backend).host_vsock
     return {"api": vm.api_socket, "vsock": vsock_path(definition, vm) if wired else None}
 
 

@@ -10,10 +10,12 @@ import stat
 import typing as t
 
 from ..backends.port import FileUse
+from ..capabilities.catalogue import TITLES, capabilities_of
 from ..errors import Violation
 from ..model.config import VmConfig
 
 NET = "/sys/class/net"
+_KERNELS = {"elf": "vmlinux", "bzimage": "bzImage", "image": "arm64 Image"}
 _ELF = b"\x7fELF"
 # x86 boot protocol: the magic of a bzImage stands at 0x202; arm64's Image has its own at 56.
 _BZIMAGE_AT, _BZIMAGE = 0x202, b"HdrS"
@@ -82,10 +84,13 @@ def _kernel(field: str, path: str, backend: str) -> list[Violation]:
         head = stream.read(_BZIMAGE_AT + 4)
     elf, image = head.startswith(_ELF), head[_ARM64_AT : _ARM64_AT + 4] == _ARM64
     compressed = head[_BZIMAGE_AT:] == _BZIMAGE
-    if elf or image or (compressed and backend != "firecracker"):
+    found = "elf" if elf else "image" if image else "bzimage" if compressed else None
+    if found in capabilities_of(backend).traits.kernels:
         return []
-    if compressed:
-        return [Violation(field, f"{path} is a bzImage; Firecracker boots an uncompressed vmlinux (ELF) only. Unpack it, or use another backend.")]
+    if found:
+        return [
+            Violation(field, f"{path} is a {_KERNELS[found]}; {TITLES[backend]} boots an uncompressed vmlinux (ELF) only. Unpack it, or use another backend.")
+        ]
     return [Violation(field, f"{path} is not a kernel: it is neither a vmlinux (ELF), a bzImage nor an arm64 Image.")]
 
 
@@ -166,13 +171,23 @@ def is_bridge(name: str) -> bool:
 def device_lacks(config: VmConfig, backend: str, accel: t.Optional[str]) -> list[Violation]:
     """Device nodes that a backend cannot do without, once the VM is to run."""
     lacks: list[Violation] = []
-    if backend != "qemu" or accel == "kvm":
+    traits = capabilities_of(backend).traits
+    if traits.needs_kvm or accel == "kvm":
         lacks += _device(
-            "backend", f"{backend} needs /dev/kvm", "/dev/kvm", "Load the module kvm_intel or kvm_amd, or use backend: qemu.", "Run the task with become, or add the user to its group."
+            "backend",
+            f"{backend} needs /dev/kvm",
+            "/dev/kvm",
+            "Load the module kvm_intel or kvm_amd, or use backend: qemu.",
+            "Run the task with become, or add the user to its group.",
         )
-    if backend == "qemu" and config.vsock:
-        # The other two have vsock of their own, on a unix socket.
-        lacks += _device("config.vsock", "QEMU's vsock needs /dev/vhost-vsock", "/dev/vhost-vsock", "Load the module vhost_vsock, or leave vsock out.", "Run the task with become.")
+    if traits.host_vsock and config.vsock:
+        lacks += _device(
+            "config.vsock",
+            f"vsock on {TITLES[backend]} needs /dev/vhost-vsock",
+            "/dev/vhost-vsock",
+            "Load the module vhost_vsock, or leave vsock out.",
+            "Run the task with become.",
+        )
     return lacks
 
 

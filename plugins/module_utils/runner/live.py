@@ -101,7 +101,7 @@ def ask_state(definition: Definition, vm: VmLayout, timeout_s: float = OBSERVE_S
 
 
 def observe_socket(definition: Definition, vm: VmLayout) -> str:
-    return vm.monitor_socket if definition.backend == "qemu" else vm.api_socket
+    return vm.monitor_socket if driver(definition.backend).has_monitor else vm.api_socket
 
 
 def peer_uid(definition: Definition) -> t.Optional[int]:
@@ -144,16 +144,16 @@ class LiveVm:
             return False
 
     def open_vsock(self, port: int, timeout_s: float) -> bool:
-        """Firecracker and Cloud Hypervisor bridge vsock to a unix socket; QEMU uses the host kernel's vsock."""
+        """Through the host kernel's vsock, or the unix socket to which the VMM bridges it."""
         try:
-            if self.definition.backend == "qemu":
+            if self.driver().host_vsock:
                 with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as stream:
                     stream.settimeout(timeout_s)
                     stream.connect((vsock_cid(self.definition), port))
                     return True
-            return _unix_vsock_accepts(vsock_path(self.definition, self.vm), port, timeout_s)
-        except OSError:
-            # Refused or not there yet.
+            return _unix_vsock_accepts(vsock_path(self.definition, self.vm), port, timeout_s, peer_uid(self.definition))
+        except (OSError, VmcpError):
+            # Refused or not there yet: the deadline of the wait decides how long that may last.
             return False
 
     def console_tail(self, lines: int) -> list[str]:
@@ -172,10 +172,10 @@ def vsock_path(definition: Definition, vm: VmLayout) -> str:
     return str((definition.config.get("vsock") or {}).get("path") or vm.vsock_socket)
 
 
-def _unix_vsock_accepts(path: str, port: int, timeout_s: float) -> bool:
+def _unix_vsock_accepts(path: str, port: int, timeout_s: float, peer: t.Optional[int]) -> bool:
     from ..backends.unix_http import connect
 
-    with connect(path, time.monotonic() + timeout_s) as stream:
+    with connect(path, time.monotonic() + timeout_s, peer) as stream:
         stream.settimeout(timeout_s)
         stream.sendall(f"CONNECT {port}\n".encode())
         return stream.recv(32).startswith(b"OK ")

@@ -28,6 +28,8 @@ class Driver:
     """Stateless; one instance serves any number of VMs."""
 
     name = "cloudhypervisor"
+    has_monitor = False
+    host_vsock = False
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """Cloud Hypervisor has no metadata service: C(metadata) is the capability check's to refuse."""

@@ -31,6 +31,8 @@ _ENDS_WITH_ITS_VM = (
 
 class Driver:
     name = "firecracker"
+    has_monitor = False
+    host_vsock = False
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         from .launch import launch_spec

@@ -8,7 +8,7 @@ Published figures are those of the support matrix that users know."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, ignored, inert, no, yes
+from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, Traits, ignored, inert, no, yes
 from ...model.units import GIB, MIB
 
 _NO_PIN = "it does not pin virtual CPUs"
@@ -133,6 +133,7 @@ CAPABILITIES = Capabilities(
         Rule("Metadata needs a network interface.", rules.metadata_needs_an_interface),
         Rule("A reboot of the guest cannot be told from its power-off.", rules.reboot_looks_like_poweroff, notice=True),
     ),
+    traits=Traits(kernels=("elf", "image"), jailer="jailer"),
     abilities={
         "best_for": "short-lived, dense, multi-tenant",
         "accelerator": "hardware KVM",

@@ -22,6 +22,8 @@ class Driver:
     """Stateless; one instance serves any number of VMs."""
 
     name = "qemu"
+    has_monitor = True
+    host_vsock = True
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """QEMU has no metadata service: C(metadata) is the capability check's to refuse."""

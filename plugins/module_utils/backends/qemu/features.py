@@ -7,7 +7,7 @@ is older than that has no version here."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import Capabilities, Limit, Rule, inert, no, yes
+from ...capabilities.matrix import Capabilities, Limit, Rule, Traits, inert, no, yes
 
 _NO_NIC_LIMIT = "it does not limit what goes through a tap"
 
@@ -112,6 +112,7 @@ CAPABILITIES = Capabilities(
         Rule("Queues of interfaces have 256 to 1024 entries.", rules.receive_queue_has_its_range),
         Rule("A CPU template is the name of a QEMU CPU model.", rules.template_is_a_model),
     ),
+    traits=Traits(needs_kvm=False, host_vsock=True, pins_machine=True),
     abilities={
         "best_for": "any machine, even without KVM; development, widest devices",
         "accelerator": "KVM, or none (TCG)",
