@@ -50,7 +50,7 @@ def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = 
     # The name is ours alone while we hold the VM's or the host's lock; O_EXCL refuses what somebody else planted.
     temporary = os.path.join(parent, f".{base}.{os.getpid()}.tmp")
     with os_errors(f"write {path}"):
-        remove(temporary)
+        _remove_abandoned(parent, base)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
@@ -68,6 +68,16 @@ def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = 
             raise
         if sync:
             sync_dir(parent)
+
+
+def _remove_abandoned(parent: str, base: str) -> None:
+    """Temporary files of writers of this file that were killed before they gave it its name, and one that has our own pid."""
+    prefix = f".{base}."
+    for name in os.listdir(parent):
+        if name.startswith(prefix) and name.endswith(".tmp"):
+            writer = name[len(prefix) : -len(".tmp")]
+            if writer.isdecimal() and (int(writer) == os.getpid() or not os.path.exists(f"/proc/{writer}")):
+                remove(os.path.join(parent, name))
 
 
 def write_if_different(path: str, data: str, *, mode: int = 0o600) -> bool:
