@@ -65,7 +65,7 @@ class LaunchSpec:
     C(environment): added to the otherwise empty environment of the process.
     C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr, unless
     C(stdout_dropped): nobody reads the console, and what the guest writes there must not fill a log.
-    C(stop): how to ask the guest to shut down, without Python where possible: C(argv) run like C(after_start), or empty for SIGTERM.
+    C(stop): how to ask the guest to shut down, without Python where possible: C(argv) run in C(/run/vmcp/NAME) under the VM's uid, or empty for SIGTERM.
     C(exit_zero_is_reboot): a guest that reboots ends the process with code 0; else it reboots within the process, and 0 is its power-off.
     C(vmm_log_in_sandbox): path the VMM opens for its own log, if it cannot use stderr (alias in C(files)).
     """

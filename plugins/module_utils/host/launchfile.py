@@ -90,7 +90,7 @@ def render(
         _function("vmm_devices", [f"device {shlex.quote(path)}" for path in spec.devices]),
         _function("after_start", [f"after {shlex.join(command)}" for command in spec.after_start]),
         _function("can_ask_to_stop", [] if spec.stop else ["false"]),
-        _function("ask_to_stop", [f"timeout -k 1 5 {shlex.join(spec.stop)}"] if spec.stop else []),
+        _function("ask_to_stop", _stop_lines(spec, isolation)),
         _function("exec_vmm", _exec_lines(layout, spec, isolation, jailer)),
     ]
     return "\n".join(parts) + BODY
@@ -127,6 +127,14 @@ def _file_lines(layout: VmLayout, spec: LaunchSpec) -> list[str]:
     if spec.vmm_log_in_sandbox:
         lines.append(shlex.join(["log_file", spec.vmm_log_in_sandbox.rpartition("/")[2]]))
     return lines
+
+
+def _stop_lines(spec: LaunchSpec, isolation: Isolation) -> list[str]:
+    """As the VM's uid where it has one: the directory of the socket is its own, and by the time it is to stop it may have put a link there that
+    leads root to the socket of somebody else."""
+    if not spec.stop:
+        return []
+    return [f"{'' if isolation.uid is None else 'as_vm '}timeout -k 1 5 {shlex.join(spec.stop)}"]
 
 
 def _below(directory: str, path: str) -> str | None:

@@ -65,6 +65,15 @@ class Store:
         vm = self.layout.vm(name)
         return os.path.lexists(vm.dir) or os.path.lexists(vm.run)
 
+    def has_only_data(self, name: str) -> bool:
+        """Whether C(data) is all that there is of the VM, as after a removal that kept it."""
+        vm = self.layout.vm(name)
+        with os_errors(f"list {vm.dir}"):
+            try:
+                return os.listdir(vm.dir) == ["data"] and not os.path.lexists(vm.run)
+            except FileNotFoundError:
+                return False
+
     def nearest_names(self, name: str, count: int = 3) -> list[str]:
         """Existing names like this one, nearest first."""
         import difflib

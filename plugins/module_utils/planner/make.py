@@ -21,7 +21,10 @@ def plan_removal(request: VmRequest, situation: Situation) -> Plan:
     """C(state: absent)."""
     name = situation.name
     if not situation.exists:
-        return Plan(name, "absent", "absent", (Step("forget"),) if situation.leftovers else ())
+        keep = list(request.option("keep"))
+        # What an earlier removal kept is no remainder to be cleared away for a task that asks to keep it.
+        nothing = not situation.leftovers or bool(keep and situation.only_data)
+        return Plan(name, "absent", "absent", () if nothing else (Step("forget", {"keep": keep}),))
     definition = situation.definition
     if definition is not None and definition.protected:
         raise FailedPrecondition(f"VM {name} is protected and is not removed. Set protected: false first, in a task of its own.")

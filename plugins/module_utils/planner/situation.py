@@ -21,7 +21,7 @@ class Situation:
     None when no process lives or it does not answer; then C(unresponsive) says what happened to the question.
     C(broken): why C(vm.json) cannot be read (the only thing that can be done with such a VM is to remove it).
     C(interrupted): a restart of ours was cut off when its process had ended: the VM is meant to run.
-    C(leftovers): a directory without a definition, from a run that was cut off.
+    C(leftovers): a directory without a definition, from a run that was cut off, or from a removal that kept the data (then C(only_data)).
     C(nearest), C(searched): names like this one, and a sentence on where a VM that is not there was looked for.
     """
 
@@ -36,6 +36,7 @@ class Situation:
     autostart: t.Optional[bool] = None
     broken: t.Optional[str] = None
     leftovers: bool = False
+    only_data: bool = False
     interrupted: bool = False
     nearest: tuple[str, ...] = ()
     searched: str = ""

@@ -38,7 +38,7 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
     except VmcpError as exc:
         broken = exc.msg
     if definition is None and broken is None:
-        return Situation(name, leftovers=store.has_remains(name))
+        return Situation(name, leftovers=store.has_remains(name), only_data=store.has_only_data(name))
     process, history = process_or_history(vm)
     booted = store.booted(name) if process else None
     vmm_state = unresponsive = None

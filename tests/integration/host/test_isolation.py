@@ -224,3 +224,18 @@ def test_a_bridge_that_is_not_there_fails_the_start_and_leaves_no_tap(maker: Mak
     error = plain.start([vm], soon())["web"]
     assert "put the tap vmtest0125 on the bridge nosuchbr0" in error
     until(lambda: not os.path.exists("/sys/class/net/vmtest0125"), "the tap is gone")
+
+
+def test_a_vm_leads_nobody_elsewhere_when_it_is_asked_to_stop(maker: Maker, plain: PlainSupervisor, tmp_path: pathlib.Path) -> None:
+    """Its socket is a link by then. Who follows it has the rights of the VM, so it reaches nothing that the VM could not reach itself."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("")
+    elsewhere.chmod(0o600)
+    ask = ("/bin/sh", "-c", 'echo "asked as $(id -u)"; echo stop >> "$0"', "vmm/api.sock")
+    vm = maker.define("web", maker.stub_spec("stay", stop=ask), ISOLATED, shutdown_timeout_s=1)
+    assert plain.start([vm], soon()) == {}
+    os.symlink(elsewhere, vm.api_socket)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+    assert f"asked as {UID}" in pathlib.Path(vm.vmm_log).read_text()
+    assert elsewhere.read_text() == ""
+    until(lambda: processes.recorded(vm) is None, "the VM is cleared up after")

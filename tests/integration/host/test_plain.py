@@ -47,6 +47,11 @@ def test_a_vm_starts_is_found_and_is_killed(maker: Maker, plain: PlainSupervisor
     assert not os.path.exists(f"{vm.run}/supervisor")
 
 
+def test_why_a_start_failed_is_told_when_the_console_goes_to_a_file_of_the_users(maker: Maker, plain: PlainSupervisor, tmp_path: pathlib.Path) -> None:
+    vm = maker.define("web", LaunchSpec(argv=("/nonexistent/vmm",)), console_path=str(tmp_path / "console.log"))
+    assert "/nonexistent/vmm is missing or not executable" in plain.start([vm], soon())["web"]
+
+
 def test_starting_what_runs_changes_nothing(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.define("web", maker.stub_spec("stay"))
     plain.start([vm], soon())

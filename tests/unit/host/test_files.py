@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 import subprocess
 
 import pytest
@@ -72,6 +73,15 @@ def test_the_last_lines_come_without_what_acts_on_a_terminal(tmp_path: pathlib.P
     assert files.last_lines(str(path), 2) == ["[2Jsecond", "thi\ufffdrd"]
     assert files.last_lines(str(path), 10, max_bytes=9)[-1] == "thi\ufffdrd"
     assert files.last_lines(str(tmp_path / "absent"), 2) == []
+
+
+def test_a_log_that_is_no_file_has_no_last_lines(tmp_path: pathlib.Path) -> None:
+    """They go into messages of failures, in whose place another failure would be told."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    with socket.socket(socket.AF_UNIX) as console:
+        console.bind(str(tmp_path / "console.sock"))
+        for name in ("link", "console.sock"):
+            assert files.last_lines(str(tmp_path / name), 2) == []
 
 
 def test_below_a_directory_no_component_may_be_a_link(tmp_path: pathlib.Path) -> None:

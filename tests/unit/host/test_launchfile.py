@@ -57,7 +57,7 @@ def test_every_word_survives_the_shell() -> None:
     assert words(text, "vmm_taps") == ["tap", "tap0", "br0", "9000", "multi_queue", "vnet_hdr"]
     assert words(text, "vmm_devices") == ["device", NASTY]
     assert words(text, "after_start") == ["after", NASTY, "boot"]
-    assert words(text, "ask_to_stop")[-2:] == [NASTY, "power-button"]
+    assert words(text, "ask_to_stop") == ["as_vm", "timeout", "-k", "1", "5", NASTY, "power-button"]
     assert words(text, "exec_vmm")[-5:] == [NASTY, "-append", NASTY, ">>", "$console"]
 
 

@@ -89,6 +89,16 @@ def test_data_is_kept_when_asked(store: Store) -> None:
     assert store.names() == []
 
 
+def test_kept_data_is_told_from_what_a_run_left_that_was_cut_off(store: Store) -> None:
+    assert store.has_only_data("web") is False
+    store.save(definition("web"))
+    assert store.has_only_data("web") is False
+    store.remove("web", keep_data=True)
+    assert store.has_only_data("web") is True
+    os.makedirs(store.layout.vm("web").run)
+    assert store.has_only_data("web") is False
+
+
 def test_remains_of_a_run_that_was_cut_off_are_seen(store: Store) -> None:
     assert store.has_remains("web") is False
     os.makedirs(store.layout.vm("web").dir)

@@ -174,3 +174,11 @@ def test_removal_of_a_running_vm_forces_by_default_and_asks_when_given_a_grace()
     assert plan_removal(request(state="absent"), running()).actions == ["kill", "remove"]
     assert plan_removal(request(state="absent", shutdown_timeout=5), running()).actions == ["shutdown", "remove"]
     assert plan_removal(request(state="absent"), Situation("web")).actions == []
+
+
+def test_data_that_a_removal_kept_is_kept_by_the_same_removal_again() -> None:
+    kept = Situation("web", leftovers=True, only_data=True)
+    assert plan_removal(request(state="absent", keep=["disks"]), kept).changed is False
+    assert plan_removal(request(state="absent"), kept).changed is True
+    cut_off = plan_removal(request(state="absent", keep=["disks"]), Situation("web", leftovers=True))
+    assert [(s.action, s.args) for s in cut_off.steps] == [("forget", {"keep": ["disks"]})]

@@ -103,6 +103,8 @@ def start_failure(vm: VmLayout, otherwise: str) -> str:
     how = ""
     if ending is not None and ending.reason != "lost":
         how = f" It ended by {ending.signal}." if ending.signal else f" It ended with code {ending.code}."
-    lines = last_lines(vm.vmm_log, 6) + last_lines(vm.console_log, 6)
+    # In a directory of root's a link is of our making: it names the file that the user chose for the console.
+    console = os.readlink(vm.console_log) if os.path.islink(vm.console_log) else vm.console_log
+    lines = last_lines(vm.vmm_log, 6) + last_lines(console, 6)
     said = " Its last lines: " + " | ".join(lines) if lines else ""
     return f"{problem}{how}{said}"
