@@ -9,7 +9,7 @@ import typing as t
 
 VALUES: tuple[t.Any, ...] = (
     None, True, False, 0, -1, 1, 3, 10**30, 1.5, float("nan"), float("inf"), "", "x", "5", "1G", "/a", "/a/../b", "a\nb", "\udcff", "9" * 5000,
-    "1." + "9" * 400,     [], [None], [[]], [{}], {}, {"a": {}}, {1: 2}, {"id": "x"}, {"path": "/a"}, "9" * 15 + "p",
+    "1." + "9" * 400, [], [None], [[]], [{}], {}, {"a": {}}, {1: 2}, {"id": "x"}, {"path": "/a"}, "9" * 15 + "p",
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def random_tree(chance: random.Random, shape: t.Mapping[str, t.Any]) -> t.Any:
         if chance.random() < 0.5:
             continue
         if node["kind"] == "list":
-            tree[key] = [random_tree(chance, node["fields"]) for _ in range(chance.randrange(3))]
+            tree[key] = [random_tree(chance, node["fields"]) for dummy in range(chance.randrange(3))]
         else:
             tree[key] = random_tree(chance, node["fields"]) if node["kind"] == "tree" else chance.choice(VALUES)
     if chance.random() < 0.1:

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: vmcp_console
 short_description: Read a VM's console, or wait for a text on it
 description:
-  - Returns the output of the first serial port of a VM with O(config.console.output=file) in M(unkey.vmcp.vmcp_vm), which is the default.
+  - Returns the output of the first serial port of a VM with O(unkey.vmcp.vmcp_vm#module:config.console.output=file), which is the default.
   - The console is bounded. RV(dropped_bytes) says how much of what was asked for is not kept any more.
 version_added: 0.1.0
 author:

@@ -78,7 +78,7 @@ def no_change(place: pathlib.Path, backend: str, python: str, which: str, rounds
         first = {"name": "first", "unkey.vmcp.vmcp_vm": vm}
         pair = [{"name": "ping", "ansible.builtin.ping": {}}, {"name": "vm", "unkey.vmcp.vmcp_vm": vm}]
         # The first of each pays for building the module on the controller, once a play.
-        took = _play(place, python, [first, *pair, *(task for _ in range(rounds) for task in pair)])
+        took = _play(place, python, [first, *pair, *(task for dummy in range(rounds) for task in pair)])
     pings, vms = took["ping"][1:], took["vm"][1:]
     ratio = statistics.median(vm_s / ping_s for vm_s, ping_s in zip(vms, pings, strict=True))
     return [(f"vmcp_vm, nothing to do ({backend}), {which}", f"{ratio:.2f} x ping ({statistics.median(pings) * 1000:.0f} ms)", "<= 1.5 x")]
@@ -98,8 +98,8 @@ def start(place: pathlib.Path, jailed: bool, rounds: int) -> list[tuple[str, str
     gone = {"name": "start", "state": "absent", "state_dir": vm["state_dir"]}
     turn = [{"name": "ping", "ansible.builtin.ping": {}}, {"name": "vm", "unkey.vmcp.vmcp_vm": vm}, {"name": "gone", "unkey.vmcp.vmcp_vm": gone}]
     with _removed(place, sys.executable, vm):
-        took = _play(place, sys.executable, [task for _ in range(rounds + 1) for task in turn])
-    by_hand = statistics.median(_by_hand(place, jailed) for _ in range(rounds))
+        took = _play(place, sys.executable, [task for dummy in range(rounds + 1) for task in turn])
+    by_hand = statistics.median(_by_hand(place, jailed) for dummy in range(rounds))
     more = statistics.median(took["vm"][1:]) - statistics.median(took["ping"][1:]) - by_hand
     mode = "jailed" if jailed else "bare"
     return [(f"first console line of a new Firecracker VM, {mode}", f"{more * 1000:+.0f} ms over by hand ({by_hand * 1000:.0f} ms) and ping", "<= +150 ms")]

@@ -203,7 +203,7 @@ def test_more_connections_than_the_server_takes_are_unavailable(vmm: Vmm) -> Non
     import socket
 
     vmm.empty()
-    held = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_MAX)]
+    held = [socket.socket(socket.AF_UNIX) for dummy in range(CONNECTIONS_MAX)]
     try:
         for one in held:
             one.connect(vmm.socket)

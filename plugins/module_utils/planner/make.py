@@ -36,10 +36,9 @@ def plan_removal(request: VmRequest, situation: Situation) -> Plan:
 def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t.Sequence[Violation]) -> Plan:
     """Every state but C(absent). C(lacks): what the host lacks for the desired definition, beside C(desired.lacks)."""
     _refuse_unmakeable(request, situation)
-    if desired.violations:
-        raise InvalidArgument.of(desired.violations)
     definition = desired.definition
-    assert definition is not None
+    if desired.violations or definition is None:
+        raise InvalidArgument.of(desired.violations)
     changes = changes_between(situation.definition, definition)
     to_converge, pending = _convergence(request, situation, desired, changes)
     disruption = worst(to_converge)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..errors import Violation
+from ..errors import Internal, Violation
 from ..model.definition import Definition
 
 # The only words for steps, in results (C(actions)) too. What each does is in runner/apply.py.
@@ -23,7 +23,8 @@ class Step:
     args: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        assert self.action in ACTIONS, self.action
+        if self.action not in ACTIONS:
+            raise Internal(f"{self.action!r} is no action that the runner knows.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from ..backends.registry import driver
-from ..errors import DeadlineExceeded, FailedPrecondition, Unavailable, VmcpError
+from ..errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable, VmcpError
 from ..host import allocations, events, files, host_json, processes
 from ..host.layout import VmLayout
 from ..host.port import Supervisor
@@ -76,7 +76,8 @@ class Applier:
         supervisor.set_autostart(self.vm, definition.autostart)
 
     def _wanted(self) -> Definition:
-        assert self.definition is not None, "a plan with steps on a definition carries one"
+        if self.definition is None:
+            raise Internal(f"The plan for VM {self.plan.name} has steps on a definition and no definition.")
         return self.definition
 
     def _allocate(self, definition: Definition) -> Definition:

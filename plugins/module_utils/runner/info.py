@@ -13,6 +13,7 @@ from ..errors import VmcpError
 from ..host import events, processes
 from ..host.layout import Layout
 from ..host.store import Store
+from ..model.definition import Definition
 from ..planner.situation import Situation
 from .describe import describe
 from .live import peer_uid, situation
@@ -62,7 +63,7 @@ def _element(store: Store, found: Situation, gather: t.Sequence[str]) -> dict[st
     if "events" in gather:
         element["events"] = events.read(vm)
     if ("counters" in gather or "drift" in gather) and found.process and not found.unresponsive:
-        element.update(_from_vmm(found, store, gather))
+        element.update(_from_vmm(found, found.booted or found.definition, store, gather))
     return element
 
 
@@ -91,11 +92,9 @@ def _guest_bytes(pid: int, size_bytes: int) -> t.Optional[int]:
     return total
 
 
-def _from_vmm(found: Situation, store: Store, gather: t.Sequence[str]) -> dict[str, t.Any]:
+def _from_vmm(found: Situation, running: Definition, store: Store, gather: t.Sequence[str]) -> dict[str, t.Any]:
     from ..backends.registry import driver
 
-    running = found.booted or found.definition
-    assert running is not None
     try:
         said = driver(running.backend).describe(store.layout.vm(found.name).api_socket, time.monotonic() + DESCRIBE_S, peer_uid(running))
     except VmcpError as exc:

@@ -15,7 +15,7 @@ from ..host.store import Store
 from ..planner.situation import Situation
 from . import unchanged
 from .describe import describe
-from .live import LiveVm, situation
+from .live import LiveVm, require, situation
 
 if t.TYPE_CHECKING:
     from ..host.host_json import HostDefaults
@@ -159,8 +159,7 @@ class _Task:
     def _wait(self) -> list[dict[str, t.Any]]:
         from .waits import conditions, wait
 
-        definition = self.store.booted(self.name) or self.store.load(self.name)
-        assert definition is not None, "a VM that was just made to run has a definition"
+        definition = self.store.booted(self.name) or require(self.store, self.name, "wait for")
         target = LiveVm(definition, self.vm)
         return wait(target, conditions(self.request.wait_for, target), self.request.option("wait_timeout"))
 
