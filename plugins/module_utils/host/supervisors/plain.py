@@ -45,7 +45,8 @@ gone() {
     return 1
 }
 
-wake() { [ -z "$nap" ] || kill "$nap" 2>/dev/null; }
+# SIGKILL, because a shell that was only just forked still has our traps: it would take SIGTERM for its own and then sleep on.
+wake() { [ -z "$nap" ] || kill -KILL "$nap" 2>/dev/null; }
 
 report() { printf '%s\n' "$1" > "$run/started.new" && mv -f -- "$run/started.new" "$run/started"; }
 
@@ -56,8 +57,8 @@ watch() {
     trap wake CHLD
     while :; do
         sleep "$long" 9>&- & nap=$!
-        gone || wait "$nap"
-        kill "$nap" 2>/dev/null; nap=''
+        gone || wait "$nap" 2>/dev/null
+        kill -KILL "$nap" 2>/dev/null; wait "$nap" 2>/dev/null; nap=''
         gone && break
         if [ -n "$ending" ]; then ending=''; /bin/sh "$launch" stop 9>&-; fi
         slept=$(( slept + long ))
