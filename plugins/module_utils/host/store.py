@@ -63,7 +63,7 @@ class Store:
     def has_remains(self, name: str) -> bool:
         """Whether anything of the VM is on the host, also what a killed run left half made or half removed."""
         vm = self.layout.vm(name)
-        return os.path.lexists(vm.dir) or os.path.lexists(vm.run)
+        return any(os.path.lexists(path) for path in (vm.dir, vm.run, self._doomed(name)))
 
     def has_only_data(self, name: str) -> bool:
         """Whether C(data) is all that there is of the VM, as after a removal that kept it."""
@@ -108,27 +108,36 @@ class Store:
         owner = -1 if uid is None else uid
         ensure_dir(vm.data, 0o700, uid=owner, gid=owner)
 
-    def remove(self, name: str, *, keep_data: bool = False) -> bool:
+    def remove(self, name: str, *, keep_data: bool = False, give_back: t.Callable[[], object] = lambda: None) -> bool:
         """Removes what belongs to the VM, its run-time directory too; its locks stay. True when there was anything.
 
         The directory is renamed first, so that a run killed in between leaves no half VM; the rest goes with the next removal.
-        C(keep_data) leaves C(data) alone. FailedPrecondition when something is mounted below."""
+        C(give_back) returns what the VM had of the host: called once nothing can use it, while something is still there by which a repeated removal
+        would find that there is something to do. C(keep_data) leaves C(data) alone. FailedPrecondition when something is mounted below."""
         vm = self.layout.vm(name)
         found = remove_tree(vm.run)
-        self._sweep()
+        self._sweep(but=name)
         if keep_data:
-            return self._remove_all_but_data(vm) or found
-        doomed = f"{self.layout.vms}/{_REMOVING}{name}"
+            found = self._remove_all_but_data(vm) or found
+        else:
+            found = self._set_aside(vm) or found
+        give_back()
+        return remove_tree(self._doomed(name)) or found
+
+    def _doomed(self, name: str) -> str:
+        return f"{self.layout.vms}/{_REMOVING}{name}"
+
+    def _set_aside(self, vm: VmLayout) -> bool:
+        doomed = self._doomed(vm.name)
         with os_errors(f"remove {vm.dir}"):
             mounted = mounts_below(vm.dir)
             if mounted:
                 raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
-            try:
-                os.rename(vm.dir, doomed)
-            except FileNotFoundError:
-                return found
+            if not os.path.lexists(vm.dir):
+                return False
+            remove_tree(doomed)
+            os.rename(vm.dir, doomed)
             sync_dir(self.layout.vms)
-        remove_tree(doomed)
         return True
 
     def _remove_all_but_data(self, vm: VmLayout) -> bool:
@@ -144,14 +153,14 @@ class Store:
                     found = remove_tree(f"{vm.dir}/{entry}") or found
         return found
 
-    def _sweep(self) -> None:
+    def _sweep(self, but: str) -> None:
         with os_errors(f"list {self.layout.vms}"):
             try:
                 entries = os.listdir(self.layout.vms)
             except FileNotFoundError:
                 return
         for entry in entries:
-            if entry.startswith(_REMOVING):
+            if entry.startswith(_REMOVING) and entry != _REMOVING + but:
                 remove_tree(f"{self.layout.vms}/{entry}")
 
     # --- secrets --------------------------------------------------------------------------------------

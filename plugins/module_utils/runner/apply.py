@@ -185,8 +185,8 @@ class Applier:
             supervisor.kill(self.vm, time.monotonic() + KILL_S)
             supervisor.set_autostart(self.vm, False)
             supervisor.forget(self.vm)
-        self.store.remove(self.plan.name, keep_data=bool(keep))
-        allocations.release(self.store.layout, self.plan.name, lock_timeout_s=self.lock_timeout_s)
+        layout, name = self.store.layout, self.plan.name
+        self.store.remove(name, keep_data=bool(keep), give_back=lambda: allocations.release(layout, name, lock_timeout_s=self.lock_timeout_s))
 
     def _forget(self, step: Step, following: t.Sequence[Step]) -> None:
         """What a run left that was cut off before there was a definition, or after it was removed."""
