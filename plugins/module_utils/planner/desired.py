@@ -49,7 +49,10 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     if stored is None or stored.backend != backend:
         tree, kernel_lacks = _with_host_kernel(tree, backend, host)
         config, violations = validate(tree)
-        assert config is not None, violations  # only paths of host.json were added, which its reader has checked
+        if config is None:
+            # What the task says may not go with what the host's default is.
+            what = f"This host boots {backend} VMs that name nothing else from its default (/etc/vmcp/host.json)."
+            return Desired(None, violations=tuple(dataclasses.replace(v, message=f"{v.message} {what}") for v in violations))
     else:
         kernel_lacks = []
     version = installed.version if installed else request.options.get("backend_version")
