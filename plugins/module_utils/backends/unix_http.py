@@ -239,7 +239,7 @@ class _Reader:
             if name.strip().lower() == b"transfer-encoding":
                 raise self._nonsense(field[:40])
             if name.strip().lower() == b"content-length":
-                if not value.strip().isdigit():
+                if not value.strip().isdigit() or len(value) > 20:
                     raise self._nonsense(field[:40])
                 length = int(value)
         if length > REPLY_BYTES_MAX:
@@ -264,7 +264,15 @@ class _Reader:
 
 def _json_or_none(content: bytes) -> t.Any:
     try:
-        return json.loads(content) if content else None
+        return parse_json(content) if content else None
     except ValueError:
         # Some of the server's own errors hold a raw line break.
         return None
+
+
+def parse_json(content: str | bytes) -> t.Any:
+    """What a VMM sent, as a value; ValueError for all that is none, also for what is nested too deeply for Python's parser."""
+    try:
+        return json.loads(content)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc

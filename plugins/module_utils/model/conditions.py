@@ -14,7 +14,10 @@ from .fields import read_host_path, read_text, read_whole
 from .walk import nearest
 
 CONDITIONS_MAX = 32
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,15})?")
+_HOST_MAX = 253
+# Python's resolver raises on an empty label and on one of more than 63 characters.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9A-Fa-f:]{{2,39}}(?::[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}})?(?:%[A-Za-z0-9_-]{{1,15}}(?:\.[0-9]{{1,4}})?)?")
 
 
 def _console(value: t.Any) -> str:
@@ -38,7 +41,7 @@ def _port(most: int) -> t.Callable[[t.Any], int]:
 
 
 def _host(value: t.Any) -> str:
-    if not _HOST.fullmatch(read_text(value)):
+    if len(read_text(value)) > _HOST_MAX or not _HOST.fullmatch(value):
         raise ValueError("must be a host name or an IP address")
     return str(value)
 

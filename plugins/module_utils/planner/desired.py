@@ -50,7 +50,9 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         tree, kernel_lacks = _with_host_kernel(tree, backend, host)
         config, violations = validate(tree)
         if config is None:
-            return Desired(None, violations=tuple(violations))
+            # What the task says may not go with what the host's default is.
+            what = f"This host boots {backend} VMs that name nothing else from its default (/etc/vmcp/host.json)."
+            return Desired(None, violations=tuple(dataclasses.replace(v, message=f"{v.message} {what}") for v in violations))
     else:
         kernel_lacks = []
     version = installed.version if installed else request.options.get("backend_version")

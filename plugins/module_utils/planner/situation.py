@@ -87,6 +87,7 @@ class HostView:
         return tuple(i for i in self.installed if i.backend == backend)
 
     def default_kernel(self, backend: str) -> dict[str, str]:
-        """C({kernel, initrd, firmware}) that C(host.json) names for a backend; missing keys are not set."""
+        """C({kernel, initrd, firmware}) that C(host.json) names for a backend; missing keys are not set. Empty without something to boot."""
         boot = self.defaults.get("boot") or {}
-        return {k: v for k, v in (boot.get(backend) or {}).items() if v}
+        named = {k: v for k, v in (boot.get(backend) or {}).items() if v}
+        return named if named.keys() & {"kernel", "firmware"} else {}

@@ -17,6 +17,7 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.registry import driver
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.unix_http import REPLY_BYTES_MAX, Connection, raw_request
 
 OK = b'HTTP/1.1 200 \r\nServer: x\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"a": 12}'
@@ -120,6 +121,14 @@ def test_values_that_are_no_json_are_left_as_text(tmp_path: pathlib.Path) -> Non
     assert (reply.ok, reply.value, reply.text) == (False, None, '{ "error": "x\n')
 
 
+@pytest.mark.parametrize("backend", ["cloudhypervisor", "firecracker"])
+def test_an_answer_that_is_nested_without_end_makes_no_sense(tmp_path: pathlib.Path, backend: str) -> None:
+    deep = b"[" * 200_000
+    reply = b"HTTP/1.1 200 \r\nContent-Length: %d\r\n\r\n%s" % (len(deep), deep)
+    with Wire(tmp_path / "s", reply) as wire, pytest.raises(errors.Internal):
+        driver(backend).observe(wire.path, soon())
+
+
 @both
 @pytest.mark.parametrize(
     ("reply", "close", "error", "text"),
@@ -127,6 +136,7 @@ def test_values_that_are_no_json_are_left_as_text(tmp_path: pathlib.Path) -> Non
         (b"SSH-2.0-OpenSSH_9.2\r\n", False, errors.Internal, "does not speak the VMM's HTTP: b'SSH-2.0"),
         (b"HTTP/1.1 2x0 \r\n\r\n", False, errors.Internal, "does not speak"),
         (b"HTTP/1.1 200 \r\nContent-Length: many\r\n\r\n", False, errors.Internal, "does not speak"),
+        (b"HTTP/1.1 200 \r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", False, errors.Internal, "does not speak"),
         (b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n", False, errors.Internal, "does not speak"),
         (b"HTTP/1.1 200 \r\nX: " + b"x" * 100_000, False, errors.Internal, "does not speak"),
         (f"HTTP/1.1 200 \r\nContent-Length: {REPLY_BYTES_MAX + 1}\r\n\r\n".encode(), False, errors.Internal, "announces a reply of 4194305 bytes"),

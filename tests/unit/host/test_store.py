@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, Internal
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, Internal, InvalidArgument
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
@@ -25,6 +25,12 @@ def definition(name: str) -> Definition:
     return Definition(
         name=name, backend="qemu", backend_version="7.2.22", binary="/usr/bin/qemu-system-x86_64", config={"cpu": {"vcpu_count": 1}}, extra={"later": 1}
     )
+
+
+def test_a_directory_that_no_path_can_name_is_refused() -> None:
+    for state, run in (("/srv/a\0b", None), (None, "/run/a\0b")):
+        with pytest.raises(InvalidArgument, match="NUL"):
+            Layout.resolve(state, run, {}, 0)
 
 
 def test_a_definition_comes_back_as_it_was_saved(store: Store) -> None:

@@ -182,3 +182,16 @@ def test_data_that_a_removal_kept_is_kept_by_the_same_removal_again() -> None:
     assert plan_removal(request(state="absent"), kept).changed is True
     cut_off = plan_removal(request(state="absent", keep=["disks"]), Situation("web", leftovers=True))
     assert [(s.action, s.args) for s in cut_off.steps] == [("forget", {"keep": ["disks"]})]
+
+
+@pytest.mark.parametrize("boot", [{"kernel_args": "quiet"}, {"initrd_path": "/boot/initrd"}])
+def test_what_does_not_go_with_the_hosts_default_is_a_violation_that_names_it(boot: dict[str, str]) -> None:
+    host = dataclasses.replace(HOST, defaults={"boot": {"qemu": {"firmware": "/usr/share/OVMF/OVMF_CODE.fd"}}})
+    with pytest.raises(InvalidArgument, match="goes with a kernel.*host.json"):
+        plan(Situation("web"), host=host, backend="qemu", config={"boot": boot})
+
+
+def test_a_hosts_initrd_alone_is_nothing_to_boot() -> None:
+    host = dataclasses.replace(HOST, defaults={"boot": {"firecracker": {"initrd": "/boot/initrd"}}})
+    with pytest.raises(InvalidArgument, match=r"config\.boot\.kernel_path"):
+        plan(Situation("web"), host=host, backend="firecracker", config={"cpu": {"vcpu_count": 1}})

@@ -8,11 +8,10 @@ A refusal becomes FailedPrecondition with the VMM's words: an array of strings, 
 
 from __future__ import annotations
 
-import json
 import typing as t
 
 from ...errors import FailedPrecondition, Internal
-from ..unix_http import Connection, Reply
+from ..unix_http import Connection, Reply, parse_json
 
 BASE = "/api/v1/"
 # What they say when there is no VM; 404 since v53, 500 before.
@@ -79,7 +78,7 @@ def delete(connection: Connection) -> None:
 def refusal_words(status: int, body: str) -> str:
     """The VMM's own words, readable: C("The VM could not boot: VM config is missing"). C(body) may be no JSON, or nothing."""
     try:
-        value = json.loads(body)
+        value = parse_json(body)
     except ValueError:
         value = body
     if isinstance(value, dict) and isinstance(value.get("error"), str):  # the HTTP library's own errors

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import typing as t
 
 from ...errors import FailedPrecondition, Internal, VmcpError
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
-from ..unix_http import Connection, raw_request
+from ..unix_http import Connection, parse_json, raw_request
 from . import client, launch, readback, translate
 from .words import parse_version
 
@@ -126,7 +125,7 @@ class Driver:
 
 def _state_of(text: str, socket: str) -> str:
     try:
-        state = json.loads(text)["state"]
+        state = parse_json(text)["state"]
         return _STATES[state]
     except (ValueError, KeyError, TypeError) as exc:
         raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {text[:80]!r}.") from exc

@@ -8,12 +8,11 @@ These are imported where they are used: a task that finds nothing to do only obs
 
 from __future__ import annotations
 
-import json
 import typing as t
 
 from ...errors import FailedPrecondition, Internal, InvalidArgument, Violation
 from ..port import Observed
-from ..unix_http import Connection, raw_request
+from ..unix_http import Connection, parse_json, raw_request
 
 if t.TYPE_CHECKING:
     from ...host.layout import VmLayout
@@ -136,7 +135,7 @@ def _raw_get(socket: str, path: str, deadline: float, peer_uid: t.Optional[int])
     """The no-change path's request: standard library alone."""
     status, body = raw_request(socket, "GET", path, None, deadline, peer_uid)
     try:
-        value = json.loads(body)
+        value = parse_json(body)
     except ValueError as exc:
         raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status} and no JSON: {body[:80]!r}.") from exc
     if status != 200 or not isinstance(value, dict):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import socket
@@ -23,7 +22,7 @@ import typing as t
 
 from ... import thirdparty
 from ...errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
-from ..unix_http import connect, foreign_errors
+from ..unix_http import connect, foreign_errors, parse_json
 
 # The longest line is the description of a few hundred block devices; more is no QEMU that we may believe.
 LINE_BYTES_MAX = 4 << 20
@@ -95,7 +94,7 @@ class _Lines:
             self._more()
         line, self._buffer = self._buffer.split(b"\n", 1)
         try:
-            return json.loads(line)
+            return parse_json(line)
         except ValueError as exc:
             raise _nonsense(self._path, line) from exc
 
