@@ -85,7 +85,7 @@ def _linux_guest(cache: pathlib.Path, greeting: str) -> LinuxGuest:
     if not (cache / "complete").exists():
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir(parents=True)
-        _unpack([_kernel_package(), "busybox-static"], tree)
+        _unpack([*_kernel_packages(), "busybox-static"], tree)
         (cache / "complete").touch()
     kernels = sorted((tree / "boot").glob("vmlinuz-*"))
     if not kernels:
@@ -98,7 +98,15 @@ def _linux_guest(cache: pathlib.Path, greeting: str) -> LinuxGuest:
     return LinuxGuest(kernels[-1], initrd)
 
 
-def _kernel_package() -> str:
+def _kernel_packages() -> list[str]:
+    """The kernel's package, and the one with its modules where the distribution keeps them apart (Ubuntu)."""
+    image = _image_package()
+    shown = _run(["apt-cache", "show", "--no-all-versions", image], pathlib.Path("/"), check=False)
+    modules = re.search(r"^Depends:.*?(linux-modules-[\w.+-]+)", shown, re.MULTILINE)
+    return [image, *([modules.group(1)] if modules else [])]
+
+
+def _image_package() -> str:
     for meta in _META_PACKAGES:
         shown = _run(["apt-cache", "show", "--no-all-versions", meta], pathlib.Path("/"), check=False)
         found = re.search(r"^Depends:.*?(linux-image-[\w.+-]+)", shown, re.MULTILINE)
