@@ -36,7 +36,7 @@ def test_examples(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], di
     for path, stand_in in stand_ins.items():
         assert path in text, f"no example speaks of {path} any more: choose another stand-in"
         text = text.replace(path, stand_in)
-    results = ground.play(yaml.safe_load(text), defaults={"backend": "qemu"})
+    results = ground.play(yaml.safe_load(text), UNKEY_VMCP_BACKEND="qemu")
     for module, written in listed.items():
         assert written, f"{module} has no examples"
         for step in written:

@@ -76,10 +76,10 @@ def forget_fakes() -> None:
 BACKENDS = ("qemu", "firecracker", "cloudhypervisor")
 
 
-def interpreter_is_readable_by_others() -> str | None:
+def why_not_for_others() -> str | None:
     """Why another user cannot run our Ansible; None when it can."""
-    for path in (pathlib.Path(sys.executable), pathlib.Path(__file__)):
+    for path in (pathlib.Path(sys.executable).resolve(), pathlib.Path(sys.executable).parent, pathlib.Path(__file__).resolve()):
         for part in (path, *path.parents):
-            if not part.stat().st_mode & 0o001 and part != path:
+            if not part.stat().st_mode & (0o001 if part.is_dir() else 0o004):
                 return f"{part} is closed to other users"
     return None
