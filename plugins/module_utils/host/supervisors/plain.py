@@ -29,8 +29,10 @@ set -uf
 umask 077
 launch=$1 run=$2 interval=$3
 # One at a time, also when a task was killed and run again; no child keeps the lock.
+report() { printf '%s\n' "$1" > "$run/started.$$" && mv -f -- "$run/started.$$" "$run/started"; }
+
 exec 9>> "$run/supervisor.lock"
-flock --nonblock 9 || exit 0
+flock --nonblock 9 || { report other; exit 0; }
 ending='' nap='' vm='' adopted=''
 
 process_stat() { # sets stat to what follows the name; without a child, whose end would wake the nap
@@ -47,8 +49,6 @@ gone() {
 
 # SIGKILL, because a shell that was only just forked still has our traps: it would take SIGTERM for its own and then sleep on.
 wake() { [ -z "$nap" ] || kill -KILL "$nap" 2>/dev/null; }
-
-report() { printf '%s\n' "$1" > "$run/started.new" && mv -f -- "$run/started.new" "$run/started"; }
 
 watch() {
     slept=0 long=$interval
@@ -136,21 +136,14 @@ class PlainSupervisor:
 
     def start(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
         self.ensure_installed()
-        waiting = []
-        for vm in vms:
-            if self._is_supervised(vm):
-                continue
-            self._spawn(vm)
-            waiting.append(vm)
+        waiting, spawned = list(vms), set[str]()
         failures: dict[str, str] = {}
-        while waiting:
-            waiting = [vm for vm in waiting if not self._is_through(vm, failures)]
-            if waiting and time.monotonic() >= deadline:
+        while waiting := [vm for vm in waiting if not self._is_through(vm, spawned, failures)]:
+            if time.monotonic() >= deadline:
                 for vm in waiting:
                     failures[vm.name] = ending.start_failure(vm, "The VMM did not come up before the deadline of the task.")
                 break
-            if waiting:
-                time.sleep(ending.POLL_S)
+            time.sleep(ending.POLL_S)
         return failures
 
     def kill(self, vm: VmLayout, deadline: float) -> None:
@@ -196,15 +189,31 @@ class PlainSupervisor:
         if done.returncode != 0:
             raise Internal(f"The supervisor of VM {vm.name!r} could not be started: setsid ended with code {done.returncode}. See {vm.vmm_log}.")
 
-    def _is_through(self, vm: VmLayout, failures: dict[str, str]) -> bool:
-        try:
-            result = read_text(f"{vm.run}/started").strip()
-        except FileNotFoundError:
-            # A supervisor of an earlier task may have said so to that one.
-            return os.path.lexists(f"{vm.run}/up") and self._is_supervised(vm) and processes.current(vm) is not None
-        if result != "ok":
+    def _is_through(self, vm: VmLayout, spawned: set[str], failures: dict[str, str]) -> bool:
+        """Starts a supervisor where none is. One that is there may have been started a moment ago by a task that was killed, may be about to restart the VM by
+        policy, or to end after it: it is waited for, until the VM runs or it is gone."""
+        supervised = self._is_supervised(vm)
+        said = self._said(vm)
+        runs = supervised and processes.current(vm) is not None
+        if vm.name not in spawned or said == "other":
+            if runs and (said == "ok" or os.path.lexists(f"{vm.run}/up")):
+                return True
+            if not supervised:
+                self._spawn(vm)
+                spawned.add(vm.name)
+            return False
+        if said not in ("", "ok"):
             failures[vm.name] = ending.start_failure(vm, "The VMM was not started.")
-        return True
+            return True
+        # It may have been up and be gone: a guest may be through with its work already.
+        return said == "ok" and (runs or not supervised)
+
+    def _said(self, vm: VmLayout) -> str:
+        """What the supervisor reported of its start: C(ok), C(failed), C(other) (there is one already); empty while it has not."""
+        try:
+            return read_text(f"{vm.run}/started").strip()
+        except FileNotFoundError:
+            return ""
 
     def _is_supervised(self, vm: VmLayout) -> bool:
         record = processes.parse_record(f"{vm.run}/supervisor")

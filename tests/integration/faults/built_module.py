@@ -1,0 +1,101 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""C(vmcp_vm) as Ansible builds and ships it, run in processes of its own: many at once, or killed at a chosen point."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import typing as t
+
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result
+
+MODULE = "ansible_collections.unkey.vmcp.plugins.modules.vmcp_vm"
+DEADLINE_S = 60
+# The last line that a module prints is its result; warnings of libraries may come before.
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """One run. C(status): exit code, negative for a signal. C(seen): what it did to the outside world, in order; empty unless it was counted and came to its end."""
+
+    status: int
+    output: str
+    seen: list[str]
+    seconds: float
+
+    @property
+    def killed(self) -> bool:
+        return self.status == -signal.SIGKILL
+
+    @property
+    def result(self) -> Result:
+        lines = [line for line in self.output.splitlines() if line.startswith("{")]
+        assert lines, f"the module ended with {self.status} and said no result: {self.output}"
+        body = json.loads(lines[-1])
+        return Result({"name": "module", "result": body, "status": "failed" if body.get("failed") else "ok", "touched": [], "seconds": self.seconds})
+
+    def ok(self) -> Result:
+        assert not self.result.failed, repr(self.result)
+        return self.result
+
+
+class BuiltModule:
+    """The exploded module and the process that forks for each run. C(options): given to every run."""
+
+    def __init__(self, exploded: pathlib.Path, hidden: dict[str, t.Any]) -> None:
+        self.options: dict[str, t.Any] = {}
+        self._hidden = hidden
+        program = pathlib.Path(__file__).with_name("zygote.py")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("UNKEY_VMCP_", "ANSIBLE_"))}
+        self._zygote = subprocess.Popen(
+            [sys.executable, str(program), str(exploded), MODULE], cwd="/", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, *, kill_at: int | None = None, count: bool = False, path: t.Sequence[str] = (), **options: t.Any) -> Ended:
+        (ended,) = self.run_together([options], kill_at=kill_at, count=count, path=path)
+        return ended
+
+    def run_together(
+        self, runs: t.Sequence[dict[str, t.Any]], *, kill_at: int | None = None, count: bool = False, path: t.Sequence[str] = (), apart_s: float = 0.0
+    ) -> list[Ended]:
+        """Starts all of them, each C(apart_s) after the one before, and waits for all. C(kill_at): see C(zygote.Sentry)."""
+        environment = {"PATH": os.pathsep.join((*path, os.environ.get("PATH", os.defpath)))}
+        listed = [
+            {
+                "arguments": {**self._hidden, **self.options, **options},
+                "environment": environment,
+                "deadline_s": DEADLINE_S,
+                "delay_s": at * apart_s,
+                "kill_at": kill_at,
+                "count": count or kill_at is not None,
+            }
+            for at, options in enumerate(runs)
+        ]
+        assert self._zygote.stdin and self._zygote.stdout
+        self._zygote.stdin.write(json.dumps(listed) + "\n")
+        self._zygote.stdin.flush()
+        line = self._zygote.stdout.readline()
+        assert line, f"the process that runs the module ended with code {self._zygote.wait()}"
+        return [Ended(**end) for end in json.loads(line)]
+
+    def stop(self) -> None:
+        assert self._zygote.stdin
+        self._zygote.stdin.close()
+        self._zygote.wait(timeout=10)
+
+
+def build(directory: pathlib.Path) -> BuiltModule:
+    """Lets Ansible build the module for a task, keeps the file, and has it unpack itself."""
+    ground = Playground(directory, environment={"ANSIBLE_KEEP_REMOTE_FILES": "1"})
+    assert not ground.ad_hoc("vmcp_vm", name="nobody", state="absent").failed
+    (built,) = directory.glob("ansible/tmp/**/AnsiballZ_vmcp_vm.py")
+    subprocess.run([sys.executable, str(built), "explode"], check=True, capture_output=True, timeout=60)
+    exploded = built.parent / "debug_dir"
+    arguments = json.loads((exploded / "args").read_text())["ANSIBLE_MODULE_ARGS"]
+    return BuiltModule(exploded, {key: value for key, value in arguments.items() if key.startswith("_ansible_")})

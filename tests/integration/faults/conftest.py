@@ -1,0 +1,35 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playgrounds of the end-to-end tests, and the built module as a process that can be killed at any point."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import disk, ground, guest, top, use
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule, build
+
+__all__ = ["disk", "ground", "guest", "top"]
+
+
+@pytest.fixture
+def firecracker(ground: Playground) -> Vmm:
+    return use("firecracker", ground)
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
+    made = build(tmp_path_factory.mktemp("built"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def module(built_once: BuiltModule, ground: Playground) -> BuiltModule:
+    """C(vmcp_vm) as Ansible ships it to a host, on this test's directories."""
+    built_once.options = dict(ground.dirs)
+    return built_once

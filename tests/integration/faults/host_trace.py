@@ -1,0 +1,54 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a playground's VMs is on the host, so that before and after can be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import time
+import typing as t
+
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, processes_about
+
+
+def vmms(ground: Playground, name: str) -> list[int]:
+    """The VMM processes of a VM, by what they were started with; supervisors and tasks are none."""
+    found = processes_about(str(ground.top))
+    return [
+        pid
+        for pid, words in found.items()
+        if re.search(rf"(--id {name}\b|-name \S*{name}\b|/{name}/)", words) and "/bin/sh" not in words and "python" not in words
+    ]
+
+
+def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
+    """Files, mounts, taps, processes and allocations. Waits for what ends by itself: a supervisor records the end of its VMM in a moment of its own."""
+    deadline = time.monotonic() + patience_s
+    while (processes := _supervised(ground)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    allocations = pathlib.Path(ground.state, "allocations.json")
+    return {
+        "files": sorted(str(path) for directory in (ground.state, ground.run_dir, f"{ground.run_dir}.locks") for path in pathlib.Path(directory).glob("**/*")),
+        "mounts": [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{ground.top}/" in line],
+        "taps": _taps_of(ground),
+        "processes": processes,
+        "allocated": json.loads(allocations.read_text())["vms"] if allocations.exists() else {},
+    }
+
+
+def _supervised(ground: Playground) -> dict[int, str]:
+    return {pid: words for pid, words in processes_about(str(ground.top)).items() if "zygote" not in words}
+
+
+def _taps_of(ground: Playground) -> list[str]:
+    recorded = pathlib.Path(ground.run_dir).glob("*/taps")
+    return [tap for file in recorded for tap in file.read_text().split() if os.path.exists(f"/sys/class/net/{tap}")]
+
+
+def definition(ground: Playground, name: str) -> t.Any:
+    """vm.json; None when there is none. A torn one fails the test here."""
+    file = ground.vm_file(name, "vm.json")
+    return json.loads(file.read_text()) if file.exists() else None
