@@ -187,7 +187,7 @@ def test_data_that_a_removal_kept_is_kept_by_the_same_removal_again() -> None:
 @pytest.mark.parametrize("boot", [{"kernel_args": "quiet"}, {"initrd_path": "/boot/initrd"}])
 def test_what_does_not_go_with_the_hosts_default_is_a_violation_that_names_it(boot: dict[str, str]) -> None:
     host = dataclasses.replace(HOST, defaults={"boot": {"qemu": {"firmware": "/usr/share/OVMF/OVMF_CODE.fd"}}})
-    with pytest.raises(InvalidArgument, match="goes with a kernel.*host.json"):
+    with pytest.raises(InvalidArgument, match=r"goes with a kernel.*host\.json"):
         plan(Situation("web"), host=host, backend="qemu", config={"boot": boot})
 
 
