@@ -10,7 +10,7 @@ import typing as t
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.task import VmRequest
 from ..model.words import SHUTDOWN_GRACE_S, at_most
-from .changes import BESIDE_THE_TREE, changes_between, worst
+from .changes import BESIDE_THE_TREE, changes_between, reaches_process, worst
 from .desired import Desired
 from .plan import Change, Plan, Step
 from .power import power_steps, stop_steps
@@ -75,9 +75,9 @@ def _grace_s(request: VmRequest, default: int) -> int:
     return default if given is None else int(given)
 
 
-def configures(request: VmRequest) -> bool:
+def configures(request: VmRequest, backend: str) -> bool:
     """Whether the task says anything that only a start can bring to the process. One that does not (power, labels) leaves pending what is pending."""
-    given = {*request.options, *(key for key in request.settings if BESIDE_THE_TREE[key] != "none")}
+    given = {*request.options, *(key for key in request.settings if reaches_process(key, backend))}
     return request.config is not None or request.metadata is not None or bool(given & BESIDE_THE_TREE.keys())
 
 
@@ -101,7 +101,7 @@ def _convergence(request: VmRequest, situation: Situation, desired: Desired, cha
         return [], ()
     behind = [c for c in changes_between(situation.booted or situation.definition, desired.definition) if c.disruption != "none"]
     pending = tuple(c.field for c in behind)
-    if request.option("apply") == "next_boot" or not configures(request):
+    if request.option("apply") == "next_boot" or not configures(request, desired.definition.backend):
         return [], pending
     return behind, pending
 

@@ -195,3 +195,17 @@ def test_a_hosts_initrd_alone_is_nothing_to_boot() -> None:
     host = dataclasses.replace(HOST, defaults={"boot": {"firecracker": {"initrd": "/boot/initrd"}}})
     with pytest.raises(InvalidArgument, match=r"config\.boot\.kernel_path"):
         plan(Situation("web"), host=host, backend="firecracker", config={"cpu": {"vcpu_count": 1}})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"), [({"restart_policy": {"on_reboot": "stop"}}, "restart_policy"), ({"workload": "serverless", "autostart": True}, "workload")]
+)
+def test_what_a_process_is_told_at_its_start_alone_is_a_restart(change: dict[str, t.Any], field: str) -> None:
+    """QEMU reboots its guest itself, by its command line, and its machine depends on the workload; Firecracker's end is ours to act upon."""
+    with pytest.raises(FailedPrecondition, match="allow_disruption: restart") as refused:
+        plan(running(), **change)
+    assert [v.field for v in refused.value.violations] == [field]
+    assert plan(running(), apply="next_boot", **change).pending == (field,)
+    assert plan(running(), allow_disruption="restart", **change).actions == ["update", "shutdown", "start"]
+    assert plan(running(backend="firecracker"), **change).actions == ["update"]
+    assert plan(running(), workload="development", restart_policy={"on_crash": "restart"}).actions == ["update"]
