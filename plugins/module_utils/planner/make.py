@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from ..model.definition import Definition
 from ..model.task import VmRequest
 from ..model.words import SHUTDOWN_GRACE_S, at_most
 from .changes import BESIDE_THE_TREE, changes_between, reaches_process, worst
@@ -40,7 +41,7 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         raise InvalidArgument.of(desired.violations)
     definition = desired.definition
     assert definition is not None
-    changes = changes_between(situation.definition, definition)
+    changes = [*changes_between(situation.definition, definition), *_autostart_drift(situation, definition)]
     to_converge, pending = _convergence(request, situation, desired, changes)
     disruption = worst(to_converge)
     state = request.option("state")
@@ -68,6 +69,16 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         notices=desired.notices,
         backend_reason=definition.backend_reason,
     )
+
+
+def _autostart_drift(situation: Situation, definition: Definition) -> list[Change]:
+    """A link that somebody else removed or made: what the definition says has not changed, and does not hold. Only systemd has one."""
+    stored = situation.definition
+    if stored is None or not stored.supervisor == definition.supervisor == "systemd" or stored.autostart != definition.autostart:
+        return []
+    if situation.autostart in (None, definition.autostart):
+        return []
+    return [Change("autostart", situation.autostart, definition.autostart)]
 
 
 def _grace_s(request: VmRequest, default: int) -> int:

@@ -23,7 +23,7 @@ from ..host.supervisors.registry import supervisors
 from ..model.definition import Definition
 from ..planner.plan import Plan, Step
 from .launching import allocation_request, with_allocation, write_launch_files
-from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, situation, supervisor_of
+from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, situation, start_with_host, supervisor_of
 
 # A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
 START_S = 60.0
@@ -68,11 +68,10 @@ class Applier:
             definition = dataclasses.replace(definition, metadata_digest=self.store.save_secrets(definition.name, self.plan.metadata))
         self.store.ensure_dirs(self.vm, definition.generated.get("uid"))
         write_launch_files(self.store, definition, self.host)
+        former = situation(self.store, definition.name, observe=False).definition
         self.store.save(definition)
         self.definition = definition
-        supervisor = self._supervisor(definition)
-        supervisor.ensure_installed()
-        supervisor.set_autostart(self.vm, definition.autostart)
+        start_with_host(self.store.layout, self.vm, definition, former)
 
     def _wanted(self) -> Definition:
         assert self.definition is not None, "a plan with steps on a definition carries one"

@@ -209,3 +209,15 @@ def test_what_a_process_is_told_at_its_start_alone_is_a_restart(change: dict[str
     assert plan(running(), allow_disruption="restart", **change).actions == ["update", "shutdown", "start"]
     assert plan(running(backend="firecracker"), **change).actions == ["update"]
     assert plan(running(), workload="development", restart_policy={"on_crash": "restart"}).actions == ["update"]
+
+
+def test_a_link_for_autostart_that_somebody_removed_is_made_again() -> None:
+    by_systemd = dataclasses.replace(HOST, systemd=True)
+    found = plan(Situation("web"), host=by_systemd, backend="qemu", config=KERNEL).definition
+    assert found is not None and found.supervisor == "systemd"
+    made = plan(Situation("web", found, autostart=False), host=by_systemd)
+    assert made.actions == ["update"]
+    assert made.diff()["before"] == {"autostart": False}
+    assert plan(Situation("web", found, autostart=True), host=by_systemd).changed is False
+    assert plan(Situation("web", found, autostart=False), host=by_systemd, autostart=False).changed is True
+    assert plan(dataclasses.replace(defined(), autostart=False)).changed is False
