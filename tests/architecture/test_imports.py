@@ -12,7 +12,8 @@ from .source import Source, core, modules, sources
 
 # From the bottom. A module imports what is in a layer below its own, and its own package.
 LAYERS = (
-    ("errors", "call", "runtime_hash", "host.layout"),
+    ("errors", "call", "runtime_hash"),
+    ("host.layout",),
     ("thirdparty", "thirdparty_pydantic"),
     ("model",),
     # Contracts, plain data that every layer above may speak of.

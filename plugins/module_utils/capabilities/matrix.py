@@ -117,13 +117,15 @@ class Traits:
 
     C(kernels): formats it boots: C(elf), C(bzimage), C(image) (arm64's). C(needs_kvm): it cannot do without /dev/kvm; else it takes an accelerator, settled
     at creation. C(host_vsock): its vsock is the host kernel's (/dev/vhost-vsock), not a unix socket. C(jailer): its sandbox is a helper of this name,
-    which needs root and a static binary; None when the VMM sandboxes itself. C(pins_machine): the guest's hardware has a versioned name, pinned at creation."""
+    which needs root and a static binary; None when the VMM sandboxes itself. C(pins_machine): the guest's hardware has a versioned name, pinned at creation.
+    C(told_at_start): what the process is told of restart policy (what a guest's reboot does) and workload (its machine) when it starts, and never again."""
 
     kernels: tuple[str, ...] = ("elf", "bzimage", "image")
     needs_kvm: bool = True
     host_vsock: bool = False
     jailer: t.Optional[str] = None
     pins_machine: bool = False
+    told_at_start: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,8 +150,8 @@ def read_kernel(path: str) -> str:
 
 
 def last_lines(path: str, count: int, *, max_bytes: int = 16384) -> list[str]:
-    """The end of a log, for messages: at most C(count) lines out of the last C(max_bytes); [] when there is none to be read.
-    Control characters that a guest may have printed are dropped, so that they cannot act on the user's terminal."""
+    """The end of a log, for messages: at most C(count) lines out of the last C(max_bytes); [] when there is none to be read. Control characters that a
+    guest may have printed are dropped, so that they cannot act on the user's terminal."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:

@@ -52,8 +52,10 @@ def render(
 
     C(restart_policy): C(on_reboot) (restart), C(on_crash) (no), C(max_per_hour) (10). C(console_path): the user's file for
     the console, appended to and never rotated; None for the VM's own. InvalidArgument for a word that no shell or file of ours
-    can hold (NUL, line break)."""
+    can hold (NUL, line break), and for a path in a directory where a VM's uid could have put a link."""
     _refuse_newlines(spec, console_path)
+    if isolation.uid is not None:
+        _refuse_places_of_vms(layout, spec, console_path)
     jailer = spec.jailer if isolation.uid is not None and spec.jailer else None
     variables = {
         "name": layout.name,
@@ -173,3 +175,19 @@ def _refuse_newlines(spec: LaunchSpec, console_path: str | None) -> None:
     bad = [word for word in words if any(c in word for c in "\n\r\0")]
     if bad:
         raise InvalidArgument.of([Violation("config", f"{word!r} contains a line break or NUL. Remove it.") for word in bad])
+
+
+def _refuse_places_of_vms(layout: VmLayout, spec: LaunchSpec, console_path: str | None) -> None:
+    """Root opens these, and follows links on the way: below the directories of VMs, a VM may have put one that leads anywhere. Its own data is
+    another matter: the VM's uid opens that itself (C(own))."""
+    vms, runs = (os.path.dirname(directory) for directory in (layout.dir, layout.run))
+    found = []
+    if console_path is not None and any(_below(place, console_path) for place in (vms, runs)):
+        found.append(
+            Violation("config.console.path", f"{console_path} lies in a directory of a VM, where root writes to no file. Leave it out, or name another one.")
+        )
+    for use in spec.files:
+        if use.path.startswith("/") and _below(vms, use.path) and not _below(layout.data, use.path):
+            found.append(Violation("config", f"{use.path} lies in a directory of a VM, whose files root gives to no other. Move the file elsewhere."))
+    if found:
+        raise InvalidArgument.of(found)

@@ -13,8 +13,6 @@ import dataclasses
 import os
 import typing as t
 
-from ..errors import InvalidArgument, Violation
-
 SYSTEM_STATE_DIR = "/var/lib/vmcp"
 SYSTEM_RUN_DIR = "/run/vmcp"
 HOST_JSON = "/etc/vmcp/host.json"
@@ -140,10 +138,7 @@ class Layout:
     def resolve(cls, state_dir: str | None, run_dir: str | None, environ: t.Mapping[str, str], uid: int) -> Layout:
         """Option, else C(UNKEY_VMCP_STATE_DIR)/C(UNKEY_VMCP_RUN_DIR), else the system's directories for root and
         C(~/.local/state/vmcp) for others (with C(run) inside: C(XDG_RUNTIME_DIR) vanishes at logout). A C(state_dir) that is not
-        the system's keeps its run-time files in C(run) below it unless C(run_dir) says otherwise. InvalidArgument for what can be no path."""
-        for option, given in (("state_dir", state_dir), ("run_dir", run_dir)):
-            if given and "\0" in given:
-                raise InvalidArgument.of([Violation(option, "contains a NUL character. Remove it.")])
+        the system's keeps its run-time files in C(run) below it unless C(run_dir) says otherwise."""
         state = state_dir or environ.get("UNKEY_VMCP_STATE_DIR")
         if not state:
             home = environ.get("HOME") or os.path.expanduser("~")

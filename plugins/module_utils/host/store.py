@@ -13,7 +13,7 @@ import os
 import re
 import typing as t
 
-from ..errors import FailedPrecondition, NotFound
+from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
 from .files import ensure_dir, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
@@ -27,10 +27,13 @@ _REMOVING = ".removing-"
 
 
 class Store:
-    """The definitions below one state directory."""
+    """The definitions below one state directory. InvalidArgument for one that can be no path."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        for option, path in (("state_dir", layout.state_dir), ("run_dir", layout.run_dir)):
+            if "\0" in path:
+                raise InvalidArgument.of([Violation(option, "contains a NUL character, so it can be no path. Remove it.")])
 
     # --- definitions ----------------------------------------------------------------------------------
     def names(self) -> list[str]:

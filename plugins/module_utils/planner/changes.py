@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ..capabilities.catalogue import capabilities_of
 from ..model.definition import Definition
 from ..model.merge import changed_fields
 from ..model.words import DISRUPTIONS
@@ -29,6 +30,12 @@ BESIDE_THE_TREE: dict[str, str] = {
 }
 IN_THE_TREE = "restart"
 
+# The part of a value that some backends tell their process once, when it starts (C(Traits.told_at_start)): elsewhere it is carried out by us.
+_TOLD_AT_START: dict[str, t.Callable[[t.Any], t.Any]] = {
+    "restart_policy": lambda policy: (policy or {}).get("on_reboot"),
+    "workload": lambda workload: workload == "serverless",
+}
+
 # How a field is called in options and results where that differs from the definition.
 _OPTION = {"metadata_digest": "metadata"}
 
@@ -36,11 +43,19 @@ _OPTION = {"metadata_digest": "metadata"}
 def changes_between(before: t.Optional[Definition], after: Definition) -> list[Change]:
     """Every field that differs, by the path under which users know it. C(before) None: everything that was chosen is new."""
     changes = []
-    for field, disruption in BESIDE_THE_TREE.items():
+    for field, usual in BESIDE_THE_TREE.items():
         old, new = getattr(before, field, None), getattr(after, field)
+        disruption = (
+            "restart" if reaches_process(field, after.backend) and usual == "none" and _TOLD_AT_START[field](old) != _TOLD_AT_START[field](new) else usual
+        )
         if old != new and (before is not None or new not in (None, {}, False, "")):
             changes.append(Change(_OPTION.get(field, field), old, new, disruption))
     return changes + changes_in_tree(before.config if before else {}, after.config)
+
+
+def reaches_process(field: str, backend: str) -> bool:
+    """Whether a field beside the tree may be such that only a start brings it to the process."""
+    return BESIDE_THE_TREE[field] != "none" or (field in _TOLD_AT_START and capabilities_of(backend).traits.told_at_start)
 
 
 def changes_in_tree(before: t.Mapping[str, t.Any], after: t.Mapping[str, t.Any]) -> list[Change]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import typing as t
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from ..model.definition import Definition
 from ..model.task import VmRequest
 from ..model.words import SHUTDOWN_GRACE_S, at_most
-from .changes import BESIDE_THE_TREE, changes_between, worst
+from .changes import BESIDE_THE_TREE, changes_between, reaches_process, worst
 from .desired import Desired
 from .plan import Change, Plan, Step
 from .power import power_steps, stop_steps
@@ -39,7 +40,7 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
     definition = desired.definition
     if desired.violations or definition is None:
         raise InvalidArgument.of(desired.violations)
-    changes = changes_between(situation.definition, definition)
+    changes = [*changes_between(situation.definition, definition), *_autostart_drift(situation, definition)]
     to_converge, pending = _convergence(request, situation, desired, changes)
     disruption = worst(to_converge)
     state = request.option("state")
@@ -69,14 +70,24 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
     )
 
 
+def _autostart_drift(situation: Situation, definition: Definition) -> list[Change]:
+    """A link that somebody else removed or made: what the definition says has not changed, and does not hold. Only systemd has one."""
+    stored = situation.definition
+    if stored is None or not stored.supervisor == definition.supervisor == "systemd" or stored.autostart != definition.autostart:
+        return []
+    if situation.autostart in (None, definition.autostart):
+        return []
+    return [Change("autostart", situation.autostart, definition.autostart)]
+
+
 def _grace_s(request: VmRequest, default: int) -> int:
     given = request.option("shutdown_timeout")
     return default if given is None else int(given)
 
 
-def configures(request: VmRequest) -> bool:
+def configures(request: VmRequest, backend: str) -> bool:
     """Whether the task says anything that only a start can bring to the process. One that does not (power, labels) leaves pending what is pending."""
-    given = {*request.options, *(key for key in request.settings if BESIDE_THE_TREE[key] != "none")}
+    given = {*request.options, *(key for key in request.settings if reaches_process(key, backend))}
     return request.config is not None or request.metadata is not None or bool(given & BESIDE_THE_TREE.keys())
 
 
@@ -100,7 +111,7 @@ def _convergence(request: VmRequest, situation: Situation, desired: Desired, cha
         return [], ()
     behind = [c for c in changes_between(situation.booted or situation.definition, desired.definition) if c.disruption != "none"]
     pending = tuple(c.field for c in behind)
-    if request.option("apply") == "next_boot" or not configures(request):
+    if request.option("apply") == "next_boot" or not configures(request, desired.definition.backend):
         return [], pending
     return behind, pending
 

@@ -22,9 +22,8 @@ from ..host.store import Store
 from ..host.supervisors.registry import supervisors
 from ..model.definition import Definition
 from ..planner.plan import Plan, Step
-from .lacks import is_bridge
-from .launching import write_launch_files
-from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, situation, supervisor_of
+from .launching import allocation_request, with_allocation, write_launch_files
+from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, situation, start_with_host, supervisor_of
 
 # A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
 START_S = 60.0
@@ -69,11 +68,10 @@ class Applier:
             definition = dataclasses.replace(definition, metadata_digest=self.store.save_secrets(definition.name, self.plan.metadata))
         self.store.ensure_dirs(self.vm, definition.generated.get("uid"))
         write_launch_files(self.store, definition, self.host)
+        former = situation(self.store, definition.name, observe=False).definition
         self.store.save(definition)
         self.definition = definition
-        supervisor = self._supervisor(definition)
-        supervisor.ensure_installed()
-        supervisor.set_autostart(self.vm, definition.autostart)
+        start_with_host(self.store.layout, self.vm, definition, former)
 
     def _wanted(self) -> Definition:
         if self.definition is None:
@@ -82,19 +80,16 @@ class Applier:
 
     def _allocate(self, definition: Definition) -> Definition:
         """Writes into C(generated) what is chosen once: uid, context id, MAC addresses, and taps for interfaces on bridges."""
-        own_uid = self.root and definition.security.get("uid") is None
-        network = definition.config.get("network") or []
+        request = allocation_request(definition, self.host, self.root)
         given = allocations.allocate(
             self.store.layout,
             definition.name,
-            [nic["id"] for nic in network],
-            uid_range=self.host.uid_range if own_uid else None,
+            request.nic_ids,
+            uid_range=request.uid_range,
             lock_timeout_s=self.lock_timeout_s,
-            taken_macs=[nic["mac_address"] for nic in network if nic.get("mac_address")],
+            taken_macs=request.taken_macs,
         )
-        uid = given.uid if own_uid else definition.security.get("uid") if self.root else None
-        taps = {nic["id"]: given.taps[nic["id"]] for nic in network if nic.get("tap_device") and is_bridge(nic["tap_device"])}
-        return dataclasses.replace(definition, generated={**definition.generated, "uid": uid or None, "cid": given.cid, "macs": dict(given.macs), "taps": taps})
+        return with_allocation(definition, given, self.root)
 
     # --- power ------------------------------------------------------------------------------------------
     def _start(self, step: Step, following: t.Sequence[Step]) -> None:

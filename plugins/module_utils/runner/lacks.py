@@ -45,6 +45,9 @@ def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isol
         if nic.vhost_user_socket:
             lacks += _socket(f"config.network[{index}].vhost_user_socket", nic.vhost_user_socket)
     lacks += _taps_used_twice(config)
+    lacks += _console(config, uid, isolated)
+    if config.vsock and config.vsock.path and backend == "cloudhypervisor":
+        lacks += _new_socket("config.vsock.path", config.vsock.path, uid, isolated)
     if config.rng and not os.path.exists(config.rng.source):
         lacks.append(Violation("config.rng.source", f"{config.rng.source} does not exist on this host. /dev/urandom is there on every Linux."))
     return lacks
@@ -99,6 +102,50 @@ def _socket(field: str, path: str) -> list[Violation]:
     if found is not None and not stat.S_ISSOCK(found.st_mode):
         return [Violation(field, f"{path} is not a unix socket.")]
     return lacks
+
+
+def _console(config: VmConfig, uid: t.Optional[int], isolated: bool) -> list[Violation]:
+    path = config.console.path
+    if path is None:
+        return []
+    if config.console.output == "socket":
+        return _new_socket("config.console.path", path, uid, isolated)
+    if not os.path.isdir(os.path.dirname(path)):
+        return [Violation("config.console.path", f"the directory of {path} does not exist on this host. Make it first, or correct the path.")]
+    return []
+
+
+def _new_socket(field: str, path: str, uid: t.Optional[int], isolated: bool) -> list[Violation]:
+    """A socket that the VMM is to make, with the rights of its uid."""
+    directory = os.path.dirname(path)
+    try:
+        found = os.stat(directory)
+    except OSError as exc:
+        return [Violation(field, f"{directory} is no directory that can be used ({exc.strerror}). Make it first, or leave the path out.")]
+    if not isolated or _may_write(found, uid) or _has_access_list(directory):
+        return []
+    return [
+        Violation(
+            field,
+            f"the VM runs under a uid of its own{'' if uid is None else f' ({uid})'}, which may not make a socket in {directory}. "
+            "Leave the path out: the socket is then in the VM's own directory, and the result names it.",
+        )
+    ]
+
+
+def _may_write(found: os.stat_result, uid: t.Optional[int]) -> bool:
+    """Its gid is the same number. None: not chosen yet, so nobody's."""
+    if uid is not None and found.st_uid == uid:
+        return bool(found.st_mode & stat.S_IWUSR)
+    return bool(found.st_mode & (stat.S_IWGRP if uid is not None and found.st_gid == uid else stat.S_IWOTH))
+
+
+def _has_access_list(path: str) -> bool:
+    """It may say more than the mode; then the VMM is left to find out."""
+    try:
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    except OSError:
+        return False
 
 
 def _interface(field: str, name: str) -> list[Violation]:
@@ -166,6 +213,18 @@ def seed_lacks(uses: t.Iterable[FileUse]) -> list[Violation]:
 
 def is_bridge(name: str) -> bool:
     return os.path.isdir(f"{NET}/{name}/bridge")
+
+
+def binary_lacks(binary: str) -> list[Violation]:
+    """The pinned VMM, once the VM is to run. Where none was found, the planner has said so."""
+    if not binary or os.access(binary, os.X_OK):
+        return []
+    return [
+        Violation(
+            "backend_version",
+            f"{binary}, with which this VM was made, is missing or not executable. Install that version again, or give backend_version: current.",
+        )
+    ]
 
 
 def device_lacks(config: VmConfig, backend: str, accel: t.Optional[str]) -> list[Violation]:

@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing as t
+
 from ..backends.port import Isolation
 from ..backends.registry import driver
-from ..host import files, launchfile
+from ..errors import FailedPrecondition, Violation
+from ..host import allocations, files, launchfile
 from ..host.host_json import HostDefaults
 from ..host.store import Store
 from ..model.definition import Definition
 from ..model.validate import read_config
 from ..model.words import SHUTDOWN_GRACE_S
+from .lacks import is_bridge
+
+if t.TYPE_CHECKING:
+    from ..host.layout import VmLayout
 
 
 def isolation_of(definition: Definition) -> Isolation:
@@ -24,12 +32,20 @@ def isolation_of(definition: Definition) -> Isolation:
 def write_launch_files(store: Store, definition: Definition, host: HostDefaults) -> None:
     """Writes documents first and the launch file last; files that are the same already are left alone."""
     vm = store.layout.vm(definition.name)
+    documents, text = launch_texts(vm, definition, host, store.secrets(definition.name).get("metadata"))
+    for name, content in documents.items():
+        files.write_if_different(vm.document(name), content)
+    files.write_if_different(vm.launch, text)
+
+
+def launch_texts(vm: VmLayout, definition: Definition, host: HostDefaults, metadata: t.Any) -> tuple[t.Mapping[str, str], str]:
+    """Documents and launch file. Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
     backend = driver(definition.backend)
     config = read_config(definition.config)
     isolation = isolation_of(definition)
     used, _taps = backend.uses(definition, config)
     paths = launchfile.sandbox_paths(vm, used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))
-    spec = backend.launch(definition, config, paths, isolation, vm, store.secrets(definition.name).get("metadata"))
+    spec = backend.launch(definition, config, paths, isolation, vm, metadata)
     text = launchfile.render(
         vm,
         spec,
@@ -39,6 +55,44 @@ def write_launch_files(store: Store, definition: Definition, host: HostDefaults)
         console_max_bytes=host.console_max_bytes,
         console_path=config.console.path if config.console.output == "file" else None,
     )
-    for name, content in spec.documents.items():
-        files.write_if_different(vm.document(name), content)
-    files.write_if_different(vm.launch, text)
+    return spec.documents, text
+
+
+def launch_lacks(store: Store, definition: Definition, host: HostDefaults, root: bool, metadata: t.Any) -> list[Violation]:
+    """Makes what would be written and throws it away, so that a check refuses what the real run would. InvalidArgument as C(launch_texts)."""
+    request = allocation_request(definition, host, root)
+    given = allocations.predict(store.layout, definition.name, request.nic_ids, uid_range=request.uid_range, taken_macs=request.taken_macs)
+    if metadata is None:
+        metadata = store.secrets(definition.name).get("metadata")
+    try:
+        launch_texts(store.layout.vm(definition.name), with_allocation(definition, given, root), host, metadata)
+    except FailedPrecondition as exc:
+        return [Violation("backend", exc.msg)]
+    return []
+
+
+@dataclasses.dataclass(frozen=True)
+class AllocationRequest:
+    """What a definition wants chosen. C(uid_range) None: no uid."""
+
+    nic_ids: list[str]
+    uid_range: t.Optional[tuple[int, int]]
+    taken_macs: list[str]
+
+
+def allocation_request(definition: Definition, host: HostDefaults, root: bool) -> AllocationRequest:
+    network = definition.config.get("network") or []
+    return AllocationRequest(
+        nic_ids=[nic["id"] for nic in network],
+        uid_range=host.uid_range if root and definition.security.get("uid") is None else None,
+        taken_macs=[nic["mac_address"] for nic in network if nic.get("mac_address")],
+    )
+
+
+def with_allocation(definition: Definition, given: allocations.Allocation, root: bool) -> Definition:
+    """The definition with what was chosen once: uid, context id, MAC addresses, and taps for interfaces on bridges."""
+    chosen = definition.security.get("uid")
+    uid = None if not root else given.uid if chosen is None else chosen
+    network = definition.config.get("network") or []
+    taps = {nic["id"]: given.taps[nic["id"]] for nic in network if nic.get("tap_device") and is_bridge(nic["tap_device"])}
+    return dataclasses.replace(definition, generated={**definition.generated, "uid": uid or None, "cid": given.cid, "macs": dict(given.macs), "taps": taps})

@@ -113,6 +113,15 @@ def supervisor_of(definition: Definition, layout: Layout) -> Supervisor:
     return supervisors.supervisor(definition.supervisor, layout)
 
 
+def start_with_host(layout: Layout, vm: VmLayout, definition: Definition, former: t.Optional[Definition]) -> None:
+    """Installs the supervisor and tells it whether the VM starts with the host; one that has handed the VM over is to start it no more."""
+    supervisor = supervisor_of(definition, layout)
+    supervisor.ensure_installed()
+    supervisor.set_autostart(vm, definition.autostart)
+    if former is not None and former.supervisor != definition.supervisor:
+        supervisor_of(former, layout).set_autostart(vm, False)
+
+
 def require(store: Store, name: str, doing: str) -> Definition:
     """The definition, or not_found with the nearest name and the directory searched."""
     definition = store.load(name)

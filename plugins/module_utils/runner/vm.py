@@ -105,7 +105,8 @@ class _Task:
         from ..planner.desired import desire
         from ..planner.make import plan_removal, plan_vm
         from .hostview import host_view
-        from .lacks import device_lacks, host_lacks, seed_lacks
+        from .lacks import binary_lacks, device_lacks, host_lacks, seed_lacks
+        from .launching import launch_lacks
 
         request = self.request
         defaults = read_host_json()
@@ -124,13 +125,17 @@ class _Task:
         if desired.config is not None and desired.definition is not None:
             definition = desired.definition
             isolated = self.call.uid == 0
-            lacks += host_lacks(desired.config, definition.backend, definition.generated.get("uid"), isolated)
+            lacks += host_lacks(desired.config, definition.backend, definition.security.get("uid") or definition.generated.get("uid"), isolated)
             lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
             if wants_power:
+                lacks += binary_lacks(definition.binary)
                 lacks += device_lacks(desired.config, definition.backend, definition.generated.get("qemu_accel"))
         plan = plan_vm(request, found, desired, lacks)
         if request.metadata is not None:
             plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
+        if plan.definition is not None and not plan.would_need and any(step.action in ("define", "update", "start") for step in plan.steps):
+            unlaunchable = launch_lacks(self.store, plan.definition, defaults, self.call.uid == 0, request.metadata)
+            plan = dataclasses.replace(plan, would_need=tuple(unlaunchable))
         return found, plan, defaults
 
     def _refuse_lacks(self, plan: Plan) -> None:

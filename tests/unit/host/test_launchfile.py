@@ -117,7 +117,7 @@ def test_paths_are_what_the_vmm_sees() -> None:
 
 def test_only_what_lies_in_data_is_the_vms_own() -> None:
     def first(path: str) -> str:
-        return words(text_of(LaunchSpec(argv=("/usr/bin/vmm",), files=(FileUse(path, "disk"),))), "vmm_files")[0]
+        return words(text_of(LaunchSpec(argv=("/usr/bin/vmm",), files=(FileUse(path, "disk"),)), BARE), "vmm_files")[0]
 
     assert first("disk") == first(f"{VM.data}/disk") == first("a/../disk") == "own"
     assert first(f"{VM.data}/../disk") == first(f"{VM.data}.old/disk") == first("/srv/disk") == "expose"
@@ -141,3 +141,17 @@ def test_a_shell_that_reads_the_file_sees_no_unset_variable(tmp_path: pathlib.Pa
         done = subprocess.run(["sh", vm.launch, verb], capture_output=True, text=True, timeout=10, check=False)
         assert (done.returncode, done.stderr) == (0, ""), verb
     assert subprocess.run(["sh", vm.launch, "fly"], capture_output=True, timeout=10, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("console", [f"{VM.data}/console.log", f"{VM.sockets}/console.log", "/var/lib/vmcp/vms/other/data/x"])
+def test_root_writes_no_console_where_a_vm_could_have_put_a_link(console: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"config\.console\.path.*directory of a VM"):
+        text_of(LaunchSpec(argv=("/usr/bin/vmm",)), console_path=console)
+    text_of(LaunchSpec(argv=("/usr/bin/vmm",)), BARE, console_path=console)
+
+
+@pytest.mark.parametrize("path", ["/var/lib/vmcp/vms/other/data/disk.img", VM.definition])
+def test_root_gives_no_vm_what_lies_in_the_directory_of_another(path: str) -> None:
+    with pytest.raises(InvalidArgument, match="directory of a VM"):
+        text_of(LaunchSpec(argv=("/usr/bin/vmm",), files=(FileUse(path, "disk"),)))
+    text_of(LaunchSpec(argv=("/usr/bin/vmm",), files=(FileUse(f"{VM.data}/disk.img", "disk"), FileUse("/var/lib/vmcp/images/x", "other"))))

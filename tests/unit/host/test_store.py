@@ -30,7 +30,7 @@ def definition(name: str) -> Definition:
 def test_a_directory_that_no_path_can_name_is_refused() -> None:
     for state, run in (("/srv/a\0b", None), (None, "/run/a\0b")):
         with pytest.raises(InvalidArgument, match="NUL"):
-            Layout.resolve(state, run, {}, 0)
+            Store(Layout.resolve(state, run, {}, 0))
 
 
 def test_a_definition_comes_back_as_it_was_saved(store: Store) -> None:

@@ -187,7 +187,7 @@ def test_data_that_a_removal_kept_is_kept_by_the_same_removal_again() -> None:
 @pytest.mark.parametrize("boot", [{"kernel_args": "quiet"}, {"initrd_path": "/boot/initrd"}])
 def test_what_does_not_go_with_the_hosts_default_is_a_violation_that_names_it(boot: dict[str, str]) -> None:
     host = dataclasses.replace(HOST, defaults={"boot": {"qemu": {"firmware": "/usr/share/OVMF/OVMF_CODE.fd"}}})
-    with pytest.raises(InvalidArgument, match="goes with a kernel.*host.json"):
+    with pytest.raises(InvalidArgument, match=r"goes with a kernel.*host\.json"):
         plan(Situation("web"), host=host, backend="qemu", config={"boot": boot})
 
 
@@ -195,3 +195,29 @@ def test_a_hosts_initrd_alone_is_nothing_to_boot() -> None:
     host = dataclasses.replace(HOST, defaults={"boot": {"firecracker": {"initrd": "/boot/initrd"}}})
     with pytest.raises(InvalidArgument, match=r"config\.boot\.kernel_path"):
         plan(Situation("web"), host=host, backend="firecracker", config={"cpu": {"vcpu_count": 1}})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"), [({"restart_policy": {"on_reboot": "stop"}}, "restart_policy"), ({"workload": "serverless", "autostart": True}, "workload")]
+)
+def test_what_a_process_is_told_at_its_start_alone_is_a_restart(change: dict[str, t.Any], field: str) -> None:
+    """QEMU reboots its guest itself, by its command line, and its machine depends on the workload; Firecracker's end is ours to act upon."""
+    with pytest.raises(FailedPrecondition, match="allow_disruption: restart") as refused:
+        plan(running(), **change)
+    assert [v.field for v in refused.value.violations] == [field]
+    assert plan(running(), apply="next_boot", **change).pending == (field,)
+    assert plan(running(), allow_disruption="restart", **change).actions == ["update", "shutdown", "start"]
+    assert plan(running(backend="firecracker"), **change).actions == ["update"]
+    assert plan(running(), workload="development", restart_policy={"on_crash": "restart"}).actions == ["update"]
+
+
+def test_a_link_for_autostart_that_somebody_removed_is_made_again() -> None:
+    by_systemd = dataclasses.replace(HOST, systemd=True)
+    found = plan(Situation("web"), host=by_systemd, backend="qemu", config=KERNEL).definition
+    assert found is not None and found.supervisor == "systemd"
+    made = plan(Situation("web", found, autostart=False), host=by_systemd)
+    assert made.actions == ["update"]
+    assert made.diff()["before"] == {"autostart": False}
+    assert plan(Situation("web", found, autostart=True), host=by_systemd).changed is False
+    assert plan(Situation("web", found, autostart=False), host=by_systemd, autostart=False).changed is True
+    assert plan(dataclasses.replace(defined(), autostart=False)).changed is False

@@ -1,0 +1,80 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run would be refused for is seen before it: on check mode's word, too, and before anything is written."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.host_json import HostDefaults
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import fill_defaults
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.lacks import binary_lacks, host_lacks
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import launch_lacks
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> Store:
+    return Store(Layout(str(tmp_path / "state"), str(tmp_path / "run")))
+
+
+def definition(backend: str, config: dict[str, t.Any]) -> Definition:
+    tree = fill_defaults({"boot": {"kernel_path": "/boot/vmlinux"}, **config})
+    helpers = {"jailer": "/opt/jailer"} if backend == "firecracker" else {}
+    return Definition(name="web", backend=backend, backend_version="7.2.22", binary="/opt/vmm", config=tree, helpers=helpers, security={"jail": True})
+
+
+@pytest.mark.parametrize(
+    ("backend", "config", "field"),
+    [
+        ("firecracker", {"vsock": {"path": "/run/x.sock"}}, "config.vsock.path"),
+        ("qemu", {"backend_options": {"qemu": {"machine": {"a,b": 1}}}}, "config.backend_options.qemu.machine.a,b"),
+    ],
+)
+def test_what_a_vmm_cannot_be_told_is_refused_before_anything_is_written(store: Store, backend: str, config: dict[str, t.Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        launch_lacks(store, definition(backend, config), HostDefaults(), True, None)
+    assert [v.field for v in caught.value.violations] == [field]
+    assert not os.path.exists(store.layout.state_dir)
+
+
+def test_a_helper_that_is_missing_is_a_lack_of_the_host(store: Store) -> None:
+    [lack] = launch_lacks(store, definition("cloudhypervisor", {}), HostDefaults(), True, None)
+    assert "ch-remote" in lack.message
+
+
+def test_what_can_be_launched_lacks_nothing(store: Store) -> None:
+    vsock = {"vsock": {}, "network": [{"id": "net0", "tap_device": "tap0"}]}
+    for backend in ("firecracker", "qemu"):
+        assert launch_lacks(store, definition(backend, vsock), HostDefaults(), True, {"a": 1}) == []
+
+
+def test_a_pinned_binary_that_is_gone_is_a_lack(tmp_path: pathlib.Path) -> None:
+    assert binary_lacks("") == []
+    assert binary_lacks("/bin/sh") == []
+    assert "missing or not executable" in binary_lacks(str(tmp_path / "gone"))[0].message
+
+
+def test_places_of_the_users_choice_for_console_and_sockets_are_looked_at(tmp_path: pathlib.Path) -> None:
+    def fields(console: dict[str, str], uid: int | None = 70000, isolated: bool = True, vsock: str | None = None) -> list[str]:
+        config = VmConfig.model_validate({"console": console, **({"vsock": {"path": vsock}} if vsock else {})})
+        return [lack.field for lack in host_lacks(config, "cloudhypervisor", uid, isolated)]
+
+    log, sock = str(tmp_path / "c.log"), str(tmp_path / "c.sock")
+    tmp_path.chmod(0o755)
+    assert fields({"path": log}) == []
+    assert fields({"path": f"{log}/no/c.log"}) == ["config.console.path"]
+    assert fields({"output": "socket", "path": sock}) == ["config.console.path"]
+    assert fields({"output": "socket", "path": sock}, isolated=False) == []
+    assert fields({"output": "socket", "path": sock}, uid=os.stat(tmp_path).st_uid) == []
+    assert fields({}, vsock=sock) == ["config.vsock.path"]
+    tmp_path.chmod(0o777)
+    assert fields({"output": "socket", "path": sock}) == []
