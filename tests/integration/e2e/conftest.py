@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import tempfile
@@ -14,9 +13,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, Vmm, forget_fakes, vmm
-
-_used: set[str] = set()
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, Vmm, forget_fakes, use, used
 
 
 @pytest.fixture
@@ -45,16 +42,6 @@ def backend(request: pytest.FixtureRequest, ground: Playground) -> Vmm:
     return use(request.param, ground)
 
 
-def use(name: str, ground: Playground) -> Vmm:
-    found = vmm(name)
-    _used.add(name)
-    if not found.real and name == "qemu":
-        pytest.skip(found.why)
-    print(f"{name}: {found.why}")
-    ground.path = (*found.path, *ground.path)
-    return found
-
-
 @pytest.fixture
 def qemu(ground: Playground) -> Vmm:
     return use("qemu", ground)
@@ -80,13 +67,9 @@ def disk(top: pathlib.Path) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: t.Any) -> None:
-    for name in sorted(_used):
-        terminalreporter.write_line(f"end to end: {name} was {vmm(name).why}")
+    for found in used():
+        terminalreporter.write_line(f"end to end: {found.backend} was {found.why}")
 
 
 def pytest_sessionfinish() -> None:
     forget_fakes()
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

@@ -113,7 +113,9 @@ class Playground:
         return pathlib.Path(self.state, "vms", name, file)
 
     # --- commands ---------------------------------------------------------------------------------------
-    def play(self, tasks: list[Tree], *, defaults: Tree | None = None, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **environment: str) -> Results:
+    def play(
+        self, tasks: list[Tree], *, defaults: Tree | None = None, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **environment: str
+    ) -> Results:
         """Runs the tasks in one play, always with C(--diff), and returns their results. C(defaults): options for every task of ours."""
         self.runs += 1
         book = self.top / f"play{self.runs}.yml"
@@ -220,7 +222,9 @@ def processes_about(text: str) -> dict[int, str]:
 
 def run_in_group(words: t.Sequence[str], environment: t.Mapping[str, str], deadline_s: float) -> subprocess.CompletedProcess[str]:
     """A command in a process group of its own, which is killed as a whole at the deadline."""
-    with subprocess.Popen(words, cwd="/", env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        words, cwd="/", env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         try:
             output, _none = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:

@@ -8,9 +8,8 @@ import json
 import pathlib
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 
 MIB = 1 << 20
 
@@ -52,7 +51,9 @@ def test_merging(ground: Playground, backend: Vmm, guest: t.Callable[..., str], 
     )
     vm = results.ok("define")["vm"]
     stored = json.loads(ground.vm_file("merge", "vm.json").read_text())
-    assert vm["config"]["cpu"]["vcpu_count"] == 1 and vm["config"]["console"] == {"enabled": True, "output": "file", "path": None}, "defaults are chosen and written at creation"
+    assert vm["config"]["cpu"]["vcpu_count"] == 1 and vm["config"]["console"] == {"enabled": True, "output": "file", "path": None}, (
+        "defaults are chosen and written at creation"
+    )
     assert vm["labels"] == {"tier": "web", "count": "1"} and vm["autostart"] is False
     assert [disk["id"] for disk in vm["config"]["storage"]] == ["first", "b"], "an id is made from the path"
 

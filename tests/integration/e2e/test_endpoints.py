@@ -13,9 +13,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 
 VARIABLE = {"firecracker": "UNKEY_VMCP_FC_ENDPOINT", "cloudhypervisor": "UNKEY_VMCP_CH_ENDPOINT"}
 
@@ -37,7 +36,7 @@ def start(backend: Vmm, top: pathlib.Path) -> tuple[subprocess.Popen[bytes], str
 
 @pytest.mark.parametrize("name", ["firecracker", "cloudhypervisor"])
 def test_a_vmm_of_somebody_else(ground: Playground, name: str, guest: t.Callable[..., str], top: pathlib.Path) -> None:
-    backend = use(name, ground)
+    backend = use(name, ground, start=False)
     process, socket = start(backend, top)
     try:
         _go_through(ground, name, guest("halt"), socket)

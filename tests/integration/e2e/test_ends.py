@@ -8,9 +8,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest
 
 
@@ -87,8 +86,10 @@ def test_a_guest_that_reboots(ground: Playground, name: str, guest: t.Callable[.
 
 
 def test_cloud_hypervisor_cannot_stop_instead_of_a_reboot(ground: Playground, guest: t.Callable[..., str]) -> None:
-    backend = use("cloudhypervisor", ground)
-    results = ground.play([task("stop", name="end", backend=backend.backend, kernel=guest("reset"), restart_policy={"on_reboot": "stop"}, check=True, **backend.options)])
+    backend = use("cloudhypervisor", ground, start=False)
+    results = ground.play(
+        [task("stop", name="end", backend=backend.backend, kernel=guest("reset"), restart_policy={"on_reboot": "stop"}, check=True, **backend.options)]
+    )
     assert "restart_policy.on_reboot" in [v["field"] for v in results.refused("stop", "invalid_argument")["violations"]]
 
 

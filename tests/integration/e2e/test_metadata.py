@@ -15,8 +15,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import use
 
 SECRET = "correct-horse-battery-staple"
 OTHER = "another-secret-altogether"
@@ -81,7 +81,11 @@ def test_a_secret_reaches_the_vmm_only(ground: Playground, namespace: str, guest
             task("other secret refused", metadata={"token": OTHER}, name="meta"),
             task("other secret, check", metadata={"token": OTHER}, name="meta", allow_disruption="restart", shutdown_timeout=0, check=True),
             task("other secret", metadata={"token": OTHER}, name="meta", allow_disruption="restart", shutdown_timeout=0),
-            {"name": "old secret", "ansible.builtin.command": {"argv": ["grep", "-rlF", "-f", str(secret), ground.state, ground.run_dir]}, "ignore_errors": True},
+            {
+                "name": "old secret",
+                "ansible.builtin.command": {"argv": ["grep", "-rlF", "-f", str(secret), ground.state, ground.run_dir]},
+                "ignore_errors": True,
+            },
             task("info", "vmcp_vm_info", names=["meta"], gather=["events", "drift", "counters"]),
         ],
         arguments=["-vvv"],

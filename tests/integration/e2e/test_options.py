@@ -8,9 +8,8 @@ import json
 import pathlib
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, Playground, Result, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, Vmm
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, Vmm, use
 
 EXAMPLES = ROOT / "tests" / "fixtures" / "example-configs"
 GIB = 1 << 30
@@ -37,7 +36,12 @@ def test_options(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], dis
             task("long is short", name="short", **asked, config=long),
             task("both, equal", name="short", memory="0.25G", config={"memory": {"size_bytes": 268435456}}),
             task("both, different", name="short", memory="1G", vcpus=3, config={"memory": {"size_bytes": "2G"}, "cpu": {"vcpu_count": 4}}),
-            task("all at once", name="short", config={"cpu": {"vcpu_count": 0}, "memry": {}, "numa": {}, "storage": [{"path": "/x", "readonly": True}]}, restart_policy={"on_crash": "maybe"}),
+            task(
+                "all at once",
+                name="short",
+                config={"cpu": {"vcpu_count": 0}, "memry": {}, "numa": {}, "storage": [{"path": "/x", "readonly": True}]},
+                restart_policy={"on_crash": "maybe"},
+            ),
             task("nothing to make it from", name="shirt", state="running", backend="qemu"),
             task("nothing to restart", name="shirt", state="restarted", kernel=kernel, backend="qemu"),
             task("lack", name="lack", kernel="/nonexistent/vmlinux", disks=["/nonexistent/disk"], backend="qemu"),
@@ -100,7 +104,10 @@ def test_environment_and_choice(ground: Playground, qemu: Vmm, guest: t.Callable
             task("auto", name="auto", kernel=kernel, backend="auto", config={"backend_options": {"qemu": {"args": ["-S"]}}}),
             task("auto keeps", name="auto", backend="auto", memory="256M"),
             task("without KVM of hardware", name="plain", kernel=kernel, backend="auto", check=True),
-            {**task("elsewhere", "vmcp_vm", name="away", kernel=kernel, backend="qemu", environment=elsewhere), "module_defaults": {"group/unkey.vmcp.vmcp": {}}},
+            {
+                **task("elsewhere", "vmcp_vm", name="away", kernel=kernel, backend="qemu", environment=elsewhere),
+                "module_defaults": {"group/unkey.vmcp.vmcp": {}},
+            },
             {**task("elsewhere, info", "vmcp_vm_info", environment=elsewhere), "module_defaults": {"group/unkey.vmcp.vmcp": {}}},
             {**task("elsewhere, removed", name="away", state="absent", environment=elsewhere), "module_defaults": {"group/unkey.vmcp.vmcp": {}}},
             task("host", "vmcp_host_info"),
@@ -143,10 +150,14 @@ def has_default_kernel(backend: str) -> bool:
 
 def test_example_configurations(ground: Playground) -> None:
     """What users have already is accepted as it is, by C(--check) on a host that has none of their files."""
-    options = {backend: use(backend, ground).options for backend in BACKENDS}
+    options = {backend: use(backend, ground, start=False).options for backend in BACKENDS}
     documents: dict[str, Tree] = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*.json"))}
     assert len(documents) == 6
-    steps = [task(f"{stem} {backend}", name=stem, backend=backend, config=document, **options[backend]) for stem, document in documents.items() for backend in BACKENDS]
+    steps = [
+        task(f"{stem} {backend}", name=stem, backend=backend, config=document, **options[backend])
+        for stem, document in documents.items()
+        for backend in BACKENDS
+    ]
     results = ground.play(steps, arguments=["--check"])
     for stem in documents:
         for backend in BACKENDS:

@@ -11,9 +11,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import use
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Result, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, why_not_for_others
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, use, why_not_for_others
 
 # Of nobody on the hosts on which tests run.
 UID = 64321
@@ -43,11 +42,11 @@ def as_user(ground: Playground, kvm: bool) -> None:
 
 @pytest.fixture(params=BACKENDS)
 def options(request: pytest.FixtureRequest, ground: Playground, guest: t.Callable[..., str], disk: str) -> Tree:
-    backend = use(request.param, ground)
+    use(request.param, ground)
     made = {"backend": request.param, "memory": "128M", "kernel": guest("polite"), "disks": [disk]}
     if request.param == "firecracker":
         made["security"] = {"jail": False}
-    as_user(ground, kvm=backend.real and request.param != "qemu")
+    as_user(ground, kvm=request.param != "qemu")
     return made
 
 

@@ -64,7 +64,16 @@ def test_strange_words_arrive_as_they_are(ground: Playground, backend: Vmm, top:
     results = ground.play(
         [
             # Templates are Ansible's own, and not meant here.
-            task("boot", name="words", state="running", backend=backend.backend, config=config, wait_for=condition, labels={"l": "a,b=$(id) 'x\" %i"}, **backend.options),
+            task(
+                "boot",
+                name="words",
+                state="running",
+                backend=backend.backend,
+                config=config,
+                wait_for=condition,
+                labels={"l": "a,b=$(id) 'x\" %i"},
+                **backend.options,
+            ),
             task("console", "vmcp_console", name="words"),
         ]
     )

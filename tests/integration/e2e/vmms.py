@@ -13,7 +13,10 @@ import sys
 import tempfile
 import typing as t
 
+import pytest
+
 from ansible_collections.unkey.vmcp.tests.fakes import ch_remote, cloudhypervisor, firecracker
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground
 
 _NEEDED = {"qemu": (f"qemu-system-{os.uname().machine}",), "firecracker": ("firecracker", "jailer"), "cloudhypervisor": ("cloud-hypervisor", "ch-remote")}
 
@@ -38,13 +41,28 @@ def _lack(backend: str) -> str | None:
     missing = [name for name in _NEEDED[backend] if shutil.which(name) is None]
     if missing:
         return f"there is no {' and no '.join(missing)} on PATH"
-    if backend == "qemu":
-        return None
+    return None if backend == "qemu" else _kvm_lack()
+
+
+def _kvm_lack() -> str | None:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError as exc:
         return f"/dev/kvm does not open: {exc.strerror}"
     return None
+
+
+def why_not_started(found: Vmm) -> str | None:
+    """Why no VM of this VMM can be started here; None when one can. A fake needs no KVM, but the modules rightly refuse to start it without."""
+    if found.real:
+        return None
+    if found.backend == "qemu":
+        return found.why
+    lack = _kvm_lack()
+    if lack is None and os.geteuid() == 0:
+        # Started by root, a VMM runs under a uid of its own, and the fakes are files of the checkout.
+        lack = why_not_for_others()
+    return f"{found.backend} is {found.why}, and not started, because {lack}" if lack else None
 
 
 @functools.cache
@@ -83,3 +101,23 @@ def why_not_for_others() -> str | None:
             if not part.stat().st_mode & (0o001 if part.is_dir() else 0o004):
                 return f"{part} is closed to other users"
     return None
+
+
+_used: dict[str, Vmm] = {}
+
+
+def use(name: str, ground: Playground, *, start: bool = True) -> Vmm:
+    """One VMM, found on the playground's PATH from here on. C(start): the test starts VMs; else it is content with less."""
+    found = vmm(name)
+    lack = why_not_started(found) if start else None
+    if lack:
+        pytest.skip(lack)
+    _used[name] = found
+    print(f"{name}: {found.why}")
+    ground.path = (*found.path, *ground.path)
+    return found
+
+
+def used() -> list[Vmm]:
+    """Those that tests have used so far."""
+    return [_used[name] for name in sorted(_used)]

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes each task's whole result as a line of JSON, with the files that changed below some directories while the task ran.
 
-Environment: C(VMCP_E2E_RECORD), the file; C(VMCP_E2E_WATCH), directories separated by colons. Ansible and the host that it manages are the same machine here, so
-that the controller can see what a task touches."""
+Environment: C(VMCP_E2E_RECORD), the file; C(VMCP_E2E_WATCH), directories separated by colons. Ansible and the host that it manages are the same
+machine here, so that the controller can see what a task touches."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class CallbackModule(CallbackBase):
     def _look(self) -> dict[str, tuple]:
         return {path: seen for top in self._watched for path, seen in tree(top).items()}
 
-    def v2_playbook_on_task_start(self, task, is_conditional):  # noqa: ANN001, ANN201 - Ansible's own signature
+    def v2_playbook_on_task_start(self, task, is_conditional):
         self._before = self._look()
         self._began = time.monotonic()
 
-    def _write(self, result, status: str) -> None:  # noqa: ANN001
+    def _write(self, result, status: str) -> None:
         # ansible-core 2.19 made the attributes public; 2.17 and 2.18 have the underscore only.
         body = result.result if hasattr(type(result), "result") else result._result
         task = result.task if hasattr(type(result), "task") else result._task
@@ -71,14 +71,14 @@ class CallbackModule(CallbackBase):
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, default=str) + "\n")
 
-    def v2_runner_on_ok(self, result):  # noqa: ANN001, ANN201
+    def v2_runner_on_ok(self, result):
         self._write(result, "ok")
 
-    def v2_runner_on_failed(self, result, ignore_errors=False):  # noqa: ANN001, ANN201
+    def v2_runner_on_failed(self, result, ignore_errors=False):
         self._write(result, "failed")
 
-    def v2_runner_on_unreachable(self, result):  # noqa: ANN001, ANN201
+    def v2_runner_on_unreachable(self, result):
         self._write(result, "unreachable")
 
-    def v2_runner_on_skipped(self, result):  # noqa: ANN001, ANN201
+    def v2_runner_on_skipped(self, result):
         self._write(result, "skipped")
