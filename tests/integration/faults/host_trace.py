@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import time
 import typing as t
 
@@ -40,7 +39,8 @@ def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
 
 
 def _supervised(ground: Playground) -> dict[int, str]:
-    return {pid: words for pid, words in processes_about(str(ground.top)).items() if "zygote" not in words}
+    # A supervisor's nap is another process each time.
+    return {pid: words for pid, words in processes_about(str(ground.top)).items() if "zygote" not in words and not words.startswith("sleep ")}
 
 
 def _taps_of(ground: Playground) -> list[str]:
