@@ -47,7 +47,8 @@ gone() {
     return 1
 }
 
-wake() { [ -z "$nap" ] || kill "$nap" 2>/dev/null; }
+# By force: a child that is not yet 'sleep' still has our traps, and would forget a TERM when it becomes it.
+wake() { [ -z "$nap" ] || kill -KILL "$nap" 2>/dev/null; }
 
 watch() {
     slept=0 long=$interval
@@ -57,7 +58,7 @@ watch() {
     while :; do
         sleep "$long" 9>&- & nap=$!
         gone || wait "$nap"
-        kill "$nap" 2>/dev/null; nap=''
+        kill -KILL "$nap" 2>/dev/null; nap=''
         gone && break
         if [ -n "$ending" ]; then ending=''; /bin/sh "$launch" stop 9>&-; fi
         slept=$(( slept + long ))
