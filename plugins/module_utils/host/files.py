@@ -112,14 +112,19 @@ def sync_dir(path: str) -> None:
         os.close(fd)
 
 
-def read_bytes(path: str, *, max_bytes: int = 16 << 20) -> bytes:
-    """A regular file's bytes. FileNotFoundError when absent; FailedPrecondition for a link, a directory, a FIFO (which would block), or
+def read_bytes(path: str, *, max_bytes: int = 16 << 20, trusted: bool = False) -> bytes:
+    """A regular file's bytes. C(trusted): it must be ours or root's, for it is done what it says; FailedPrecondition otherwise. FileNotFoundError when absent; FailedPrecondition for a link, a directory, a FIFO (which would block), or
     more than C(max_bytes): none of our own files is that long."""
     with os_errors(f"read {path}"):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise FailedPrecondition(f"{path} is not a regular file, so it is none of unkey.vmcp's. Remove it and run the task again.")
+            if trusted and status.st_uid not in (0, os.geteuid()):
+                raise FailedPrecondition(
+                    f"{path} belongs to uid {status.st_uid}, and what another user can write is not acted on. Run the task as that user, or give the file to root."
+                )
             chunks: list[bytes] = []
             left = max_bytes + 1
             while left > 0 and (chunk := os.read(fd, min(left, 1 << 16))):
@@ -132,9 +137,9 @@ def read_bytes(path: str, *, max_bytes: int = 16 << 20) -> bytes:
     return b"".join(chunks)
 
 
-def read_text(path: str, *, max_bytes: int = 16 << 20) -> str:
+def read_text(path: str, *, max_bytes: int = 16 << 20, trusted: bool = False) -> str:
     """As C(read_bytes), decoded; undecodable bytes are replaced, because what reads it (JSON) then says what is wrong."""
-    return read_bytes(path, max_bytes=max_bytes).decode("utf-8", "replace")
+    return read_bytes(path, max_bytes=max_bytes, trusted=trusted).decode("utf-8", "replace")
 
 
 def read_kernel(path: str) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import typing as t
 
-from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
 from .files import ensure_dir, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
@@ -46,22 +46,22 @@ class Store:
         return sorted(name for name in entries if _NAME.fullmatch(name) and os.path.lexists(self.layout.vm(name).definition))
 
     def load(self, name: str) -> Definition | None:
-        """None when there is no such VM. As C(Definition.from_json) for a torn or newer file."""
-        path = self.layout.vm(name).definition
-        try:
-            text = read_text(path)
-        except FileNotFoundError:
-            return None
-        return Definition.from_json(text, path)
+        """None when there is no such VM. As C(Definition.from_json) for a torn or newer file; FailedPrecondition for one that another user can write."""
+        return self._read(name, self.layout.vm(name).definition)
 
     def booted(self, name: str) -> Definition | None:
         """The definition with which the running process was started; None when none runs."""
-        path = self.layout.vm(name).booted
+        return self._read(name, self.layout.vm(name).booted)
+
+    def _read(self, name: str, path: str) -> Definition | None:
         try:
-            text = read_text(path)
+            text = read_text(path, trusted=True)
         except FileNotFoundError:
             return None
-        return Definition.from_json(text, path)
+        definition = Definition.from_json(text, path)
+        if definition.name != name:
+            raise Internal(f"{path} is the definition of a VM {definition.name!r}. Restore it from a backup, or remove the VM (state: absent).")
+        return definition
 
     def has_remains(self, name: str) -> bool:
         """Whether anything of the VM is on the host, also what a killed run left half made or half removed."""

@@ -14,9 +14,13 @@ import json
 import typing as t
 
 from ..errors import FailedPrecondition, Internal
-from .words import COLLECTION_VERSION
+from .words import BACKENDS, COLLECTION_VERSION
 
 SCHEMA = 1
+
+_TEXTS = ("name", "backend", "backend_version", "binary", "supervisor", "backend_reason", "created_at", "collection_version")
+_TREES = ("config", "helpers", "labels", "restart_policy", "security", "generated")
+_SWITCHES = ("autostart", "protected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,9 @@ class Definition:
             raise Internal(
                 f"{where} is not a readable definition ({type(exc).__name__}: {exc}). Restore it from a backup, or remove the VM (state: absent)."
             ) from exc
-        if not isinstance(schema, int) or schema > SCHEMA:
+        if not isinstance(schema, int):
+            raise Internal(f"{where} is not a definition of ours: its schema is {schema!r:.60}. Restore it from a backup, or remove the VM (state: absent).")
+        if schema > SCHEMA:
             raise FailedPrecondition(
                 f"{where} has schema {schema}, written by unkey.vmcp {body.get('collection_version', 'of a newer version')}; this is {COLLECTION_VERSION}, "
                 f"which reads up to schema {SCHEMA}. Run the task with that version of the collection or a newer one."
@@ -76,6 +82,18 @@ class Definition:
         known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         extra = {k: v for k, v in body.items() if k not in known}
         try:
-            return cls(**{k: v for k, v in body.items() if k in known}, extra=extra)
+            made = cls(**{k: v for k, v in body.items() if k in known}, extra=extra)
         except TypeError as exc:
             raise Internal(f"{where} lacks what a definition must have: {exc}. Restore it from a backup, or remove the VM (state: absent).") from exc
+        made._require_kinds(where)
+        return made
+
+    def _require_kinds(self, where: str) -> None:
+        """Whoever reads a definition may rely on its kinds of values: an edited file is told from ours here, and not by a crash far away."""
+        kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_TREES, dict), **dict.fromkeys(_SWITCHES, bool)}
+        wrong = [key for key, kind in kinds.items() if not isinstance(getattr(self, key), kind)]
+        if self.backend not in BACKENDS and "backend" not in wrong:
+            wrong.append("backend")
+        if wrong:
+            shown = ", ".join(f"{key} is {getattr(self, key)!r:.60}" for key in sorted(wrong))
+            raise Internal(f"{where} is not a definition of ours: {shown}. Restore it from a backup, or remove the VM (state: absent).")

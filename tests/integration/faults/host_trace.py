@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import time
 import typing as t
 
@@ -15,13 +14,8 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playgro
 
 
 def vmms(ground: Playground, name: str) -> list[int]:
-    """The VMM processes of a VM, by what they were started with; supervisors and tasks are none."""
-    found = processes_about(str(ground.top))
-    return [
-        pid
-        for pid, words in found.items()
-        if re.search(rf"(--id {name}\b|-name \S*{name}\b|/{name}/)", words) and "/bin/sh" not in words and "python" not in words
-    ]
+    """The Firecracker processes of a VM."""
+    return [pid for pid, words in processes_about(str(ground.top)).items() if f" --id {name} " in words and not words.startswith("/bin/sh ")]
 
 
 def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
@@ -31,7 +25,8 @@ def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
         time.sleep(0.01)
     allocations = pathlib.Path(ground.state, "allocations.json")
     return {
-        "files": sorted(str(path) for directory in (ground.state, ground.run_dir, f"{ground.run_dir}.locks") for path in pathlib.Path(directory).glob("**/*")),
+        # Not the locks, which are never removed.
+        "files": sorted(str(path) for directory in (ground.state, ground.run_dir) for path in pathlib.Path(directory).glob("**/*")),
         "mounts": [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{ground.top}/" in line],
         "taps": _taps_of(ground),
         "processes": processes,
@@ -40,7 +35,8 @@ def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
 
 
 def _supervised(ground: Playground) -> dict[int, str]:
-    return {pid: words for pid, words in processes_about(str(ground.top)).items() if "zygote" not in words}
+    # A supervisor's nap is another process each time.
+    return {pid: words for pid, words in processes_about(str(ground.top)).items() if "zygote" not in words and not words.startswith("sleep ")}
 
 
 def _taps_of(ground: Playground) -> list[str]:
