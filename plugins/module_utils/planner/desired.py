@@ -65,7 +65,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         features=installed.features if installed else (),
     )
     security, security_violations = _security(request, stored, backend, installed, host)
-    violations = [*verdict.violations, *security_violations, *_no_supervisor(request, host)]
+    violations = [*verdict.violations, *security_violations, *_no_supervisor(request, host), *_unmeetable(request, config)]
     settings = request.settings
     definition = Definition(
         name=situation.name,
@@ -203,6 +203,22 @@ def _no_jail(jailer: str, installed: t.Optional[Installed], stored: t.Optional[D
     if installed and not stored and not installed.static:
         return f"{installed.binary} is dynamically linked and cannot run in the {jailer}'s empty root. Use the static release"
     return ""
+
+
+def _unmeetable(request: VmRequest, config: VmConfig) -> list[Violation]:
+    """Conditions of which nothing could ever be seen."""
+    console = config.console
+    kept = console.enabled and console.output == "file"
+    found = []
+    for index, condition in enumerate(request.wait_for):
+        if "console" in condition and not kept:
+            how = f"goes to {console.output}" if console.enabled else "is off"
+            found.append(
+                Violation(f"wait_for[{index}].console", f"can never be met: the console {how}. Set config.console to {{enabled: true, output: file}}.")
+            )
+        if "vsock" in condition and config.vsock is None:
+            found.append(Violation(f"wait_for[{index}].vsock", "can never be met: the VM has no vsock. Give config.vsock."))
+    return found
 
 
 def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
