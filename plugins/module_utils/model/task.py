@@ -127,10 +127,13 @@ def _is_json(value: t.Any, depth: int) -> bool:
     if depth > 64:
         return False
     if isinstance(value, collections.abc.Mapping):
-        return all(isinstance(key, str) and _is_json(item, depth + 1) for key, item in value.items())
+        return all(isinstance(key, str) and _is_json(key, depth) and _is_json(item, depth + 1) for key, item in value.items())
     if isinstance(value, collections.abc.Sequence) and not isinstance(value, (str, bytes)):
         return all(_is_json(item, depth + 1) for item in value)
-    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, str):
+        # YAML lets halves of a character through, which no file and no guest could be given.
+        return not any("\ud800" <= c <= "\udfff" for c in value)
+    return value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _copy(value: t.Any) -> t.Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc
 import difflib
+import math
 import re
 import typing as t
 
@@ -119,6 +120,10 @@ class Walk:
         if isinstance(value, collections.abc.Sequence) and not isinstance(value, (str, bytes)):
             copied = [self._plain(item, loc, depth + 1) for item in value]
             return REJECTED if any(item is REJECTED for item in copied) else copied
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._reject(loc, "must be a finite number.")
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            return self._reject(loc, "must be valid Unicode text.")
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
         return self._reject(loc, f"must be text, a number, a boolean, a list or a dictionary, not {kind_of(value)}.")
