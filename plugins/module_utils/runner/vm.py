@@ -9,7 +9,7 @@ import typing as t
 
 from ..call import Call, Outcome
 from ..errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
-from ..host import events, locks, processes
+from ..host import events, files, locks, processes
 from ..host.layout import Layout
 from ..host.store import Store
 from ..planner.situation import Situation
@@ -151,6 +151,9 @@ class _Task:
 
         applier = Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout"))
         try:
+            if self.request.option("state") == "shutdown":
+                # Whoever wants it down takes back what is left of a restart that was cut off: a later 'present' would finish it.
+                files.remove(self.vm.restarting)
             if plan.steps:
                 self.store.save_satisfied(self.name, None)
                 applier.run()
