@@ -101,6 +101,8 @@ def _of_request(request: t.Optional[VmRequest]) -> t.Iterator[Use]:
     if request.metadata is not None:
         yield Use("metadata", "metadata")
     for key, value in request.settings.get("restart_policy", {}).items():
+        if value is None:
+            continue
         yield Use(f"restart_policy.{key}", f"restart_policy.{key}", word_of(key, value))
 
 

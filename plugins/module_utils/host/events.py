@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What happened to a VM: C(events.jsonl), one JSON object a line. Standard library only; on the no-change path.
 
-Events: C(start) (the process is about to be), C(boot) (it is there and its guest was told to boot), C(exit) (code, signal, reason), and what the runner adds
-(C(ready) …). Each has C(event), C(at) (ISO 8601, UTC, milliseconds), C(boot_id) and C(host_boot_id). The launch file writes the first three without
-Python, and keeps the file bounded when a process starts.
+Events: C(start) (the process is about to be), C(boot) (it is there and its guest was told to boot), C(exit) (code, signal, reason), and what the runner
+adds (C(met), with the C(condition) of a task's wait that held). Each has C(event), C(at) (ISO 8601, UTC, milliseconds), C(boot_id) and
+C(host_boot_id). The launch file writes the first three without Python, and keeps the file bounded when a process starts.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def _labels(value: t.Any) -> dict[str, str]:
 
 
 def _record(readers: t.Mapping[str, Reader]) -> Reader:
-    """A dictionary of known keys; those whose value is null count as not given."""
+    """A dictionary of known keys; a null stays: it asks for the default again."""
 
     def read(value: t.Any) -> dict[str, t.Any]:
         if not isinstance(value, collections.abc.Mapping):
@@ -122,9 +122,9 @@ def _record(readers: t.Mapping[str, Reader]) -> Reader:
         for key, item in value.items():
             if key not in readers:
                 found.append((f".{key}" if isinstance(key, str) and key.isprintable() else "", f"is no key here. Known are: {', '.join(readers)}."))
-            elif item is not None:
+            else:
                 try:
-                    result[str(key)] = readers[key](item)
+                    result[str(key)] = None if item is None else readers[key](item)
                 except ValueError as exc:
                     found.append((f".{key}", f"{exc}."))
         if found:

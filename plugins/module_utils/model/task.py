@@ -28,7 +28,8 @@ class VmRequest:
     brings no configuration at all, C({}) for an empty one. Short of C(stored) (see C(validate_request)) its values have not all been held against
     each other: validate what it merges into.
     C(settings): what the definition keeps beside the configuration: C(workload), C(labels), C(autostart), C(protected), C(restart_policy),
-    C(security), C(supervisor); dicts inside have only the keys given, except C(labels), which is complete.
+    C(security), C(supervisor); dicts inside have only the keys given, with None for an explicit null (the default again), except C(labels), which is
+    complete.
     C(options): the other options of the task, as given (C(state), C(backend), C(endpoint), C(wait_timeout) …); C(option()) knows their defaults.
     C(wait_for): one dict per condition: C({"running": True}), C({"console": REGEX}), C({"tcp": PORT, "host": ADDRESS}), C({"file": PATH}), C({"vsock": PORT}).
     C(metadata): any JSON mapping; None when not given. C(short_options): those whose values went into C(config).
@@ -127,10 +128,13 @@ def _is_json(value: t.Any, depth: int) -> bool:
     if depth > 64:
         return False
     if isinstance(value, collections.abc.Mapping):
-        return all(isinstance(key, str) and _is_json(item, depth + 1) for key, item in value.items())
+        return all(isinstance(key, str) and _is_json(key, depth) and _is_json(item, depth + 1) for key, item in value.items())
     if isinstance(value, collections.abc.Sequence) and not isinstance(value, (str, bytes)):
         return all(_is_json(item, depth + 1) for item in value)
-    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, str):
+        # YAML lets halves of a character through, which no file and no guest could be given.
+        return not any("\ud800" <= c <= "\udfff" for c in value)
+    return value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _copy(value: t.Any) -> t.Any:

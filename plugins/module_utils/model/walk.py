@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc
 import difflib
+import math
 import re
 import typing as t
 
@@ -119,9 +120,8 @@ class Walk:
         if isinstance(value, collections.abc.Sequence) and not isinstance(value, (str, bytes)):
             copied = [self._plain(item, loc, depth + 1) for item in value]
             return REJECTED if any(item is REJECTED for item in copied) else copied
-        if value is None or isinstance(value, (str, bool, int, float)):
-            return value
-        return self._reject(loc, f"must be text, a number, a boolean, a list or a dictionary, not {kind_of(value)}.")
+        problem = _no_json(value)
+        return self._reject(loc, problem) if problem else value
 
     @staticmethod
     def _whole(copied: dict[str, t.Any]) -> t.Any:
@@ -142,6 +142,17 @@ class Walk:
             hint = (_elsewhere(key) or nearest(key, shape)) if isinstance(key, str) else ""
             text = f"is no key of the configuration.{hint or ' Known here: ' + ', '.join(shape) + '.'}"
         self.violations.append(Violation(where, text))
+
+
+def _no_json(value: t.Any) -> str:
+    """What keeps a single value out of every JSON document; empty when nothing does."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number."
+    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        return "must be valid Unicode text."
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return ""
+    return f"must be text, a number, a boolean, a list or a dictionary, not {kind_of(value)}."
 
 
 def _join(path: str, key: str) -> str:

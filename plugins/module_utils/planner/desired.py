@@ -60,12 +60,12 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         config,
         backend,
         version,
-        request=_as_it_will_be(request, stored),
+        request=_as_it_will_be(request, stored, backend),
         host_kernel_default=bool(host.default_kernel(backend)),
         features=installed.features if installed else (),
     )
     security, security_violations = _security(request, stored, backend, installed, host)
-    violations = [*verdict.violations, *security_violations, *_no_supervisor(request, host)]
+    violations = [*verdict.violations, *security_violations, *_no_supervisor(request, host), *_unmeetable(request, config)]
     settings = request.settings
     definition = Definition(
         name=situation.name,
@@ -78,7 +78,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         labels=settings.get("labels", stored.labels if stored else {}),
         autostart=_autostart(request, stored),
         protected=settings.get("protected", stored.protected if stored else False),
-        restart_policy={**(stored.restart_policy if stored else _restart_policy(request, backend)), **settings.get("restart_policy", {})},
+        restart_policy=_policy(request, stored, backend),
         security=security,
         supervisor=_supervisor(request, stored, host),
         generated=_generated(stored, backend, installed, host, config),
@@ -97,11 +97,11 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     )
 
 
-def _as_it_will_be(request: VmRequest, stored: t.Optional[Definition]) -> VmRequest:
+def _as_it_will_be(request: VmRequest, stored: t.Optional[Definition], backend: str) -> VmRequest:
     """The request with what is stored beside the tree: another backend may not be able to do what an earlier task asked for."""
     if stored is None:
         return request
-    policy = {**stored.restart_policy, **request.settings.get("restart_policy", {})}
+    policy = _policy(request, stored, backend)
     metadata = request.metadata if request.metadata is not None or stored.metadata_digest is None else {}
     return dataclasses.replace(request, settings={**request.settings, "restart_policy": policy}, metadata=metadata)
 
@@ -184,7 +184,7 @@ def _security(
     # A VM that changes its backend gets the new backend's default sandbox, except for what this task says.
     kept = stored.security if stored and stored.backend == backend else {}
     jailer = capabilities_of(backend).traits.jailer
-    security = {"jail": host.root or jailer is None, "seccomp": True, **kept, **asked}
+    security = _settled({"jail": host.root or jailer is None, "seccomp": True}, kept, asked)
     violations = []
     if jailer and security["jail"]:
         lack = _no_jail(jailer, installed, stored, host)
@@ -205,9 +205,35 @@ def _no_jail(jailer: str, installed: t.Optional[Installed], stored: t.Optional[D
     return ""
 
 
+def _unmeetable(request: VmRequest, config: VmConfig) -> list[Violation]:
+    """Conditions of which nothing could ever be seen."""
+    console = config.console
+    kept = console.enabled and console.output == "file"
+    found = []
+    for index, condition in enumerate(request.wait_for):
+        if "console" in condition and not kept:
+            how = f"goes to {console.output}" if console.enabled else "is off"
+            found.append(
+                Violation(f"wait_for[{index}].console", f"can never be met: the console {how}. Set config.console to {{enabled: true, output: file}}.")
+            )
+        if "vsock" in condition and config.vsock is None:
+            found.append(Violation(f"wait_for[{index}].vsock", "can never be met: the VM has no vsock. Give config.vsock."))
+    return found
+
+
 def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
     default = stored.autostart if stored else request.settings.get("workload") != "serverless"
     return bool(request.settings.get("autostart", default))
+
+
+def _settled(defaults: t.Mapping[str, t.Any], kept: t.Mapping[str, t.Any], asked: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What is asked over what was kept over the defaults; an explicit null asks for the default again, or for nothing where there is none."""
+    settled = {**defaults, **kept, **{key: defaults.get(key) if value is None else value for key, value in asked.items()}}
+    return {key: value for key, value in settled.items() if value is not None}
+
+
+def _policy(request: VmRequest, stored: t.Optional[Definition], backend: str) -> dict[str, t.Any]:
+    return _settled(_restart_policy(request, backend), stored.restart_policy if stored else {}, request.settings.get("restart_policy", {}))
 
 
 def _restart_policy(request: VmRequest, backend: str) -> dict[str, t.Any]:

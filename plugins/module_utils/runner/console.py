@@ -66,7 +66,7 @@ def _check(options: t.Mapping[str, t.Any]) -> None:
         violations.append(Violation("name", f"must be {NAME_RULE}"))
     since = options.get("since") or {}
     offset = since.get("offset", 0)
-    if set(since) - {"boot_id", "offset"} or not str(offset).isdigit():
+    if set(since) - {"boot_id", "offset"} or not re.fullmatch("[0-9]{1,18}", str(offset)):
         violations.append(Violation("since", "must be the 'position' of an earlier result: {boot_id, offset}"))
     if int(options.get("lines") or 0) < 0:
         violations.append(Violation("lines", "must not be negative"))
@@ -77,7 +77,7 @@ def _check(options: t.Mapping[str, t.Any]) -> None:
             violations.append(Violation("wait_for", "cannot be met by the previous boot any more. Leave out one of the two."))
         try:
             re.compile(str(options["wait_for"]))
-        except re.error as exc:
+        except (re.error, OverflowError, RecursionError) as exc:
             violations.append(Violation("wait_for", f"is no regular expression that Python understands: {exc}"))
     if violations:
         raise InvalidArgument.of(violations)

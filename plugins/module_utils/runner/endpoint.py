@@ -107,6 +107,8 @@ def _refuse_ownership(request: VmRequest, socket: str) -> None:
     violations = [
         Violation(key, f"is a matter of who runs the VMM at {socket}, which this task does not. Leave it out.") for key in _OWNERS if key in request.settings
     ]
+    if request.metadata is not None:
+        violations.append(Violation("metadata", "is given to VMs that are started here only. Give it to the VMM's own API, or leave it out."))
     if request.wait_for:
         violations += [
             Violation(f"wait_for[{i}]", "looks at a console or process of ours. Only 'running' can be waited for at an endpoint.")

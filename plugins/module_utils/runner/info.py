@@ -48,7 +48,12 @@ def _selected(found: Situation, options: t.Mapping[str, t.Any]) -> bool:
     if options.get("states") and found.state not in options["states"]:
         return False
     labels = found.definition.labels if found.definition else {}
-    return all(labels.get(k) == str(v) for k, v in (options.get("labels") or {}).items())
+    return all(labels.get(k) == _as_stored(v) for k, v in (options.get("labels") or {}).items())
+
+
+def _as_stored(value: t.Any) -> str:
+    """A label's value as definitions keep it: YAML makes booleans and numbers of words."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _element(store: Store, found: Situation, gather: t.Sequence[str]) -> dict[str, t.Any]:

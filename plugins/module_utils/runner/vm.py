@@ -9,7 +9,7 @@ import typing as t
 
 from ..call import Call, Outcome
 from ..errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
-from ..host import events, locks
+from ..host import events, files, locks, processes
 from ..host.layout import Layout
 from ..host.store import Store
 from ..planner.situation import Situation
@@ -151,6 +151,9 @@ class _Task:
 
         applier = Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout"))
         try:
+            if self.request.option("state") == "shutdown":
+                # Whoever wants it down takes back what is left of a restart that was cut off: a later 'present' would finish it.
+                files.remove(self.vm.restarting)
             if plan.steps:
                 self.store.save_satisfied(self.name, None)
                 applier.run()
@@ -166,7 +169,12 @@ class _Task:
 
         definition = self.store.booted(self.name) or require(self.store, self.name, "wait for")
         target = LiveVm(definition, self.vm)
-        return wait(target, conditions(self.request.wait_for, target), self.request.option("wait_timeout"))
+        process = processes.current(self.vm)
+        history = events.of_boot(events.read(self.vm), process.boot_id) if process else []
+        met_before = [str(event.get("condition")) for event in history if event["event"] == "met"]
+        wanted = conditions(self.request.wait_for, target)
+        timeout_s = self.request.option("wait_timeout")
+        return wait(target, wanted, timeout_s, met_before, lambda text: events.append(self.vm, "met", condition=text))
 
     # --- telling ------------------------------------------------------------------------------------------
     def _say_wait(self, holder: object) -> None:

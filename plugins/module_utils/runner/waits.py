@@ -48,10 +48,12 @@ class Target(t.Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """C(text) is how the user knows it; C(holds) asks once and returns at once or within about a second."""
+    """C(text) is how the user knows it; C(holds) asks once and returns at once or within about a second. C(lasting): once met it counts as met for this
+    boot, whatever became of the log or the file since."""
 
     text: str
     holds: t.Callable[[], bool]
+    lasting: bool = False
 
 
 def conditions(wanted: t.Sequence[t.Mapping[str, t.Any]], target: Target) -> list[Condition]:
@@ -63,7 +65,7 @@ def _condition(item: t.Mapping[str, t.Any], target: Target) -> Condition:
     if "running" in item:
         return Condition("running", target.running)
     if "console" in item:
-        return Condition(f"console: {item['console']}", _ConsoleMatch(target.console_log, item["console"]))
+        return Condition(f"console: {item['console']}", _ConsoleMatch(target.console_log, item["console"]), lasting=True)
     if "tcp" in item:
         host, port = str(item.get("host", "127.0.0.1")), int(item["tcp"])
         return Condition(f"tcp: {host}:{port}", lambda: _accepts(host, port))
@@ -72,7 +74,7 @@ def _condition(item: t.Mapping[str, t.Any], target: Target) -> Condition:
         return Condition(f"vsock: {port}", lambda: target.open_vsock(port, CONNECT_S))
     if "file" in item:
         path = str(item["file"])
-        return Condition(f"file: {path}", lambda: os.path.exists(path))
+        return Condition(f"file: {path}", lambda: os.path.exists(path), lasting=True)
     raise Internal(f"wait_for has a condition that passed validation and is not known here: {sorted(item)}.")
 
 
@@ -107,15 +109,25 @@ def _accepts(host: str, port: int) -> bool:
         return False
 
 
-def wait(target: Target, wanted: t.Sequence[Condition], timeout_s: float) -> list[dict[str, t.Any]]:
-    """Waits for all. Returns C([{condition, seconds}]) in the order given. DeadlineExceeded names the first that does not hold, with the console's
-    last 20 lines; the VM's own error when its process ends meanwhile. The VM is left as it is."""
+def wait(
+    target: Target,
+    wanted: t.Sequence[Condition],
+    timeout_s: float,
+    met_before: t.Collection[str] = (),
+    remember: t.Callable[[str], None] = lambda text: None,
+) -> list[dict[str, t.Any]]:
+    """Waits for all. C(met_before): texts of those that an earlier run saw met in this boot; C(remember) is called with each lasting one that is met now.
+
+    Returns C([{condition, seconds}]) in the order given. DeadlineExceeded names the first that does not hold, with the console's last 20 lines; the VM's
+    own error when its process ends meanwhile. The VM is left as it is."""
     began = time.monotonic()
-    met: dict[str, float] = {}
+    met: dict[str, float] = {c.text: 0.0 for c in wanted if c.lasting and c.text in met_before}
     while True:
         for condition in wanted:
             if condition.text not in met and condition.holds():
                 met[condition.text] = time.monotonic() - began
+                if condition.lasting:
+                    remember(condition.text)
         waited = time.monotonic() - began
         if len(met) == len({c.text for c in wanted}):
             return [{"condition": c.text, "seconds": round(met[c.text], 3)} for c in wanted]

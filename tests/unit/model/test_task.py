@@ -28,7 +28,7 @@ def test_all_violations_of_a_task_at_once(case: dict[str, t.Any]) -> None:
 
 def test_only_what_was_given_is_in_the_request() -> None:
     request = _request(state="running", restart_policy={"on_crash": False, "on_reboot": None}, labels={"tier": 1, "gold": True}, keep="disks", workload=None)
-    assert request.settings == {"restart_policy": {"on_crash": "no"}, "labels": {"tier": "1", "gold": "true"}}
+    assert request.settings == {"restart_policy": {"on_crash": "no", "on_reboot": None}, "labels": {"tier": "1", "gold": "true"}}
     assert request.options == {"state": "running", "keep": ["disks"]}
     assert request.config is None and request.metadata is None
     assert (request.option("allow_disruption"), request.option("wait_timeout"), request.option("backend")) == ("none", 120, None)
@@ -134,3 +134,14 @@ def test_any_task_gives_a_request_or_violations_and_never_a_traceback() -> None:
         for violation in violations:
             assert violation.field.isprintable() and violation.message.isprintable(), violation
     assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("half", ["\ud800", "a\udfffb"])
+def test_halves_of_characters_go_nowhere(half: str) -> None:
+    """YAML knows them ("\\ud800"), UTF-8 does not: written to a file they would end the task in a traceback."""
+    for metadata in ({"a": half}, {half: "a"}, {"a": [{"b": half}]}):
+        assert [v.field for v in validate_request({"name": "web", "metadata": metadata})[1]] == ["metadata"]
+    options = {"qemu": {"machine": {"x": half}}}
+    assert [v.field for v in validate_request({"name": "web", "config": {"backend_options": options}})[1]] == ["config.backend_options.qemu.machine"]
+    options = {"firecracker": {"machine-config": {"x": float("nan")}}}
+    assert [v.field for v in validate_request({"name": "web", "config": {"backend_options": options}})[1]] == ["config.backend_options.firecracker"]

@@ -221,3 +221,21 @@ def test_a_link_for_autostart_that_somebody_removed_is_made_again() -> None:
     assert plan(Situation("web", found, autostart=True), host=by_systemd).changed is False
     assert plan(Situation("web", found, autostart=False), host=by_systemd, autostart=False).changed is True
     assert plan(dataclasses.replace(defined(), autostart=False)).changed is False
+
+
+def test_a_condition_of_which_nothing_can_be_seen_is_a_violation() -> None:
+    config = {**KERNEL, "console": {"output": "tty"}}
+    with pytest.raises(InvalidArgument) as caught:
+        plan(Situation("web"), backend="qemu", config=config, wait_for=[{"console": "x"}, {"vsock": 1}, "running"])
+    assert [v.field for v in caught.value.violations] == ["wait_for[0].console", "wait_for[1].vsock"]
+    assert plan(Situation("web"), backend="qemu", config={**KERNEL, "vsock": {}}, wait_for=[{"console": "x"}, {"vsock": 1}]).changed
+
+
+def test_an_explicit_null_asks_for_the_default_again() -> None:
+    found = defined(security={"uid": 12345, "seccomp": False}, restart_policy={"on_crash": "restart", "max_per_hour": 9})
+    made = plan(found, security={"uid": None, "seccomp": None}, restart_policy={"on_crash": None})
+    assert made.definition is not None
+    assert made.definition.security == {"jail": True, "seccomp": True}
+    assert made.definition.restart_policy == {"on_reboot": "restart", "on_crash": "no", "max_per_hour": 9}
+    assert plan(found, security={}).changed is False
+    assert plan(Situation("web"), backend="cloudhypervisor", config=KERNEL, restart_policy={"on_reboot": None}).changed
