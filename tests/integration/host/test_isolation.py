@@ -13,6 +13,7 @@ import pytest
 from vms import Maker, soon, until
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec, TapUse
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import sandbox_paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
@@ -144,9 +145,9 @@ def test_a_file_of_the_vms_own_is_made_once_from_its_seed(maker: Maker, plain: P
 
 def test_a_path_that_climbs_out_of_data_is_not_taken_for_the_vms(maker: Maker) -> None:
     vm = maker.layout.vm("web")
-    maker.define("web", maker.stub_spec("stay", files=(FileUse(f"{vm.data}/../secrets.json", "x"),)), ISOLATED)
-    text = pathlib.Path(vm.launch).read_text()
-    assert "own x" not in text
+    with pytest.raises(InvalidArgument, match="directory of a VM"):
+        maker.define("web", maker.stub_spec("stay", files=(FileUse(f"{vm.data}/../secrets.json", "x"),)), ISOLATED)
+    assert not pathlib.Path(vm.launch).exists()
 
 
 @pytest.mark.parametrize(("make", "says"), [(None, "is not there"), (os.mkdir, "neither a file"), (os.mkfifo, "neither a file")])
