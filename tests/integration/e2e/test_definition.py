@@ -8,7 +8,7 @@ import json
 import pathlib
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Result, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 
 MIB = 1 << 20
@@ -85,7 +85,8 @@ def test_disruption(ground: Playground, backend: Vmm, guest: t.Callable[..., str
     results = ground.play(
         [
             change("define", backend=backend.backend, config=config, **backend.options),
-            change("boot", state="running"),
+            # Until it has greeted, it writes to its console while the next task is watched.
+            change("boot", state="running", wait_for=[{"console": GREETING}]),
             change("refused", config=two),
             change("refused, check", config=two, check=True),
             change("next boot", config=two, apply="next_boot"),
