@@ -59,7 +59,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         host_kernel_default=bool(host.default_kernel(backend)),
         features=installed.features if installed else (),
     )
-    security, security_violations = _security(request, stored, backend, installed, host)
+    security, security_violations = _security(request, stored, backend, host)
     violations = [*verdict.violations, *security_violations]
     settings = request.settings
     definition = Definition(
@@ -86,7 +86,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         definition,
         config,
         violations=tuple(violations),
-        lacks=(*lacks, *kernel_lacks),
+        lacks=(*lacks, *kernel_lacks, *_jail_lacks(stored, installed, security)),
         ignored=tuple(verdict.ignored),
         notices=tuple(f"{n.field}: {n.message}" for n in verdict.notices),
     )
@@ -171,36 +171,32 @@ def _with_host_kernel(tree: dict[str, t.Any], backend: str, host: HostView) -> t
     return {**tree, "boot": boot}, []
 
 
-def _security(
-    request: VmRequest, stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView
-) -> tuple[dict[str, t.Any], list[Violation]]:
-    """The sandbox is on unless opted out. Firecracker's jailer needs root and a static binary; the other backends' sandboxes need neither."""
+def _security(request: VmRequest, stored: t.Optional[Definition], backend: str, host: HostView) -> tuple[dict[str, t.Any], list[Violation]]:
+    """The sandbox is on unless opted out. Firecracker's jailer needs root; the other backends' sandboxes do not."""
     asked = request.settings.get("security", {})
     # A VM that changes its backend gets the new backend's default sandbox, except for what this task says.
     kept = stored.security if stored and stored.backend == backend else {}
     jail_default = host.root or backend != "firecracker"
     security = {"jail": jail_default, "seccomp": True, **kept, **asked}
     violations = []
-    if backend == "firecracker" and security["jail"]:
-        if not host.root:
-            violations.append(Violation("security.jail", "Firecracker's jailer needs root. Run the task with become, or set security.jail: false."))
-        elif installed and not installed.helpers.get("jailer"):
-            violations.append(
-                Violation(
-                    "security.jail",
-                    f"no jailer was found beside {installed.binary} or on the PATH. Apply the role unkey.vmcp.vmcp_firecracker, or set security.jail: false.",
-                )
-            )
-        elif installed and not stored and not installed.static:
-            violations.append(
-                Violation(
-                    "security.jail",
-                    f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. Use the static release, or set security.jail: false.",
-                )
-            )
+    if backend == "firecracker" and security["jail"] and not host.root:
+        violations.append(Violation("security.jail", "Firecracker's jailer needs root. Run the task with become, or set security.jail: false."))
     if asked.get("uid") not in (None, 0) and not host.root:
         violations.append(Violation("security.uid", "only root can run a VMM under another uid. Run the task with become, or leave it out."))
     return security, violations
+
+
+def _jail_lacks(stored: t.Optional[Definition], installed: t.Optional[Installed], security: t.Mapping[str, t.Any]) -> list[Violation]:
+    """Firecracker's jailer must be installed, and Firecracker be a static binary."""
+    if installed is None or installed.backend != "firecracker" or not security["jail"]:
+        return []
+    if not installed.helpers.get("jailer"):
+        remedy = "Install the jailer of the same release there, or set security.jail: false."
+        return [Violation("security.jail", f"no jailer was found beside {installed.binary} or on the PATH. {remedy}")]
+    if not stored and not installed.static:
+        remedy = "Use the static release, or set security.jail: false."
+        return [Violation("security.jail", f"{installed.binary} is dynamically linked and cannot run in the jailer's empty root. {remedy}")]
+    return []
 
 
 def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
