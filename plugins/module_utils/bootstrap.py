@@ -20,6 +20,8 @@ from .runtime import matching_elsewhere, use_runtime
 
 # Ansible's respawn hands the arguments to the other interpreter through a pipe that nobody reads meanwhile; past what a pipe holds it would wait for ever.
 RESPAWN_MAX_BYTES = 60_000
+# Shorter values are words and numbers that a result has on its own.
+MASKED_MIN_LENGTH = 8
 
 
 def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **module_options: t.Any) -> None:
@@ -28,14 +30,16 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **mo
     C(task) imports what it runs in its own body, so that it comes from the installed runtime where that matches."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     use_runtime()
+    options = {k: v for k, v in module.params.items() if v is not None}
     call = Call(
-        options={k: v for k, v in module.params.items() if v is not None},
+        options=options,
         act=not module.check_mode,
         environ=dict(os.environ),
         uid=os.geteuid(),
         warn=module.warn,
-        require_libraries=lambda: _require_libraries(module),
+        require_libraries=lambda: _require_libraries(options),
     )
+    _hide_secrets(module, argument_spec)
     try:
         outcome = task(call)
     except VmcpError as exc:
@@ -46,7 +50,18 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **mo
     module.exit_json(**result)
 
 
-def _require_libraries(module: AnsibleModule) -> None:
+def _hide_secrets(module: AnsibleModule, argument_spec: dict[str, t.Any]) -> None:
+    """Takes secrets out of what is echoed (C(invocation)), instead of masking every text that looks like one of them.
+
+    Ansible masks all values of a secret wherever they occur in a result: metadata of C({"n": 1, "role": "web"}) would turn every 1 of the result and
+    the VM's own name into asterisks. Results of ours never carry secrets; what is long enough to be one stays masked in case a VMM repeats it."""
+    for name, option in argument_spec.items():
+        if option.get("no_log") and module.params.get(name) is not None:
+            module.params[name] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    module.no_log_values = {value for value in module.no_log_values if len(str(value)) >= MASKED_MIN_LENGTH}
+
+
+def _require_libraries(options: t.Mapping[str, t.Any]) -> None:
     """Pydantic must be there before a model is. Where another Python has our runtime, the task runs again there, as a last resort."""
     from .thirdparty import REMEDY
     from .thirdparty_pydantic import HAS_PYDANTIC
@@ -56,7 +71,7 @@ def _require_libraries(module: AnsibleModule) -> None:
     interpreter = matching_elsewhere()
     if interpreter is None:
         raise FailedPrecondition(f"The Python library pydantic is missing for {os.path.realpath('/proc/self/exe')}. {REMEDY}")
-    size = len(json.dumps(module.params, default=str))
+    size = len(json.dumps(options, default=str))
     if size > RESPAWN_MAX_BYTES:
         raise FailedPrecondition(
             f"This task's arguments ({size} bytes) are too large to be handed over to {interpreter}, whose runtime has the libraries. "

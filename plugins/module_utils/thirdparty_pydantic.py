@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
+
+# Plugins of other programs are no business of a task's, and looking for them costs it some milliseconds.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 try:
     from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema

@@ -113,8 +113,10 @@ def sync_dir(path: str) -> None:
 
 
 def read_bytes(path: str, *, max_bytes: int = 16 << 20, trusted: bool = False) -> bytes:
-    """A regular file's bytes. C(trusted): it must be ours or root's, for it is done what it says; FailedPrecondition otherwise. FileNotFoundError when absent; FailedPrecondition for a link, a directory, a FIFO (which would block), or
-    more than C(max_bytes): none of our own files is that long."""
+    """A regular file's bytes. C(trusted): what it says is acted on, so it must be ours or root's; FailedPrecondition otherwise.
+
+    FileNotFoundError when absent; FailedPrecondition for a link, a directory, a FIFO (which would block), or more than C(max_bytes): none of our own
+    files is that long."""
     with os_errors(f"read {path}"):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -123,7 +125,8 @@ def read_bytes(path: str, *, max_bytes: int = 16 << 20, trusted: bool = False) -
                 raise FailedPrecondition(f"{path} is not a regular file, so it is none of unkey.vmcp's. Remove it and run the task again.")
             if trusted and status.st_uid not in (0, os.geteuid()):
                 raise FailedPrecondition(
-                    f"{path} belongs to uid {status.st_uid}, and what another user can write is not acted on. Run the task as that user, or give the file to root."
+                    f"{path} belongs to uid {status.st_uid}, and what another user can write is not acted on. "
+                    "Run the task as that user, or give the file to root."
                 )
             chunks: list[bytes] = []
             left = max_bytes + 1

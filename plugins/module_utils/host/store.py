@@ -49,6 +49,14 @@ class Store:
         """None when there is no such VM. As C(Definition.from_json) for a torn or newer file; FailedPrecondition for one that another user can write."""
         return self._read(name, self.layout.vm(name).definition)
 
+    def says_protected(self, name: str) -> bool:
+        """Whether a definition that this version cannot read (a newer schema, a field of another shape) still says that its VM is protected."""
+        try:
+            body = json.loads(read_text(self.layout.vm(name).definition))
+        except (FileNotFoundError, ValueError, RecursionError, FailedPrecondition):
+            return False
+        return isinstance(body, dict) and body.get("protected") is True
+
     def booted(self, name: str) -> Definition | None:
         """The definition with which the running process was started; None when none runs."""
         return self._read(name, self.layout.vm(name).booted)
@@ -120,10 +128,7 @@ class Store:
         vm = self.layout.vm(name)
         found = remove_tree(vm.run)
         self._sweep(but=name)
-        if keep_data:
-            found = self._remove_all_but_data(vm) or found
-        else:
-            found = self._set_aside(vm) or found
+        found |= self._remove_all_but_data(vm) if keep_data else self._set_aside(vm)
         give_back()
         return remove_tree(self._doomed(name)) or found
 

@@ -16,13 +16,13 @@ from ..backends.port import Installed
 from ..capabilities.catalogue import capabilities_of
 from ..capabilities.check import check
 from ..capabilities.choose import choose
-from ..capabilities.matrix import SUPPORTED, lookup
 from ..errors import Violation
 from ..model.config import VmConfig
 from ..model.definition import Definition
 from ..model.merge import fill_defaults, merge_config
 from ..model.task import VmRequest
 from ..model.validate import validate
+from .settings import autostart_of, jail_lacks, no_supervisor, restart_policy_of, security_of, supervisor_of, unmeetable
 from .situation import HostView, Situation
 
 
@@ -64,8 +64,8 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         host_kernel_default=bool(host.default_kernel(backend)),
         features=installed.features if installed else (),
     )
-    security, security_violations = _security(request, stored, backend, installed, host)
-    violations = [*verdict.violations, *security_violations, *_no_supervisor(request, host), *_unmeetable(request, config)]
+    security, security_violations = security_of(request, stored, backend, host)
+    violations = [*verdict.violations, *security_violations, *no_supervisor(request, host), *unmeetable(request, config)]
     settings = request.settings
     definition = Definition(
         name=situation.name,
@@ -76,11 +76,11 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         config=fill_defaults(tree),
         workload=settings.get("workload", stored.workload if stored else None),
         labels=settings.get("labels", stored.labels if stored else {}),
-        autostart=_autostart(request, stored),
+        autostart=autostart_of(request, stored),
         protected=settings.get("protected", stored.protected if stored else False),
-        restart_policy=_policy(request, stored, backend),
+        restart_policy=restart_policy_of(request, stored, backend),
         security=security,
-        supervisor=_supervisor(request, stored, host),
+        supervisor=supervisor_of(request, stored, host),
         generated=_generated(stored, backend, installed, host, config),
         metadata_digest=metadata_digest if metadata_digest is not None else (stored.metadata_digest if stored else None),
         backend_reason=reason,
@@ -91,7 +91,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         definition,
         config,
         violations=tuple(violations),
-        lacks=(*lacks, *kernel_lacks),
+        lacks=(*lacks, *kernel_lacks, *jail_lacks(stored, installed, security)),
         ignored=tuple(verdict.ignored),
         notices=tuple(f"{n.field}: {n.message}" for n in verdict.notices),
     )
@@ -101,7 +101,7 @@ def _as_it_will_be(request: VmRequest, stored: t.Optional[Definition], backend: 
     """The request with what is stored beside the tree: another backend may not be able to do what an earlier task asked for."""
     if stored is None:
         return request
-    policy = _policy(request, stored, backend)
+    policy = restart_policy_of(request, stored, backend)
     metadata = request.metadata if request.metadata is not None or stored.metadata_digest is None else {}
     return dataclasses.replace(request, settings={**request.settings, "restart_policy": policy}, metadata=metadata)
 
@@ -174,93 +174,6 @@ def _with_host_kernel(tree: dict[str, t.Any], backend: str, host: HostView) -> t
     else:
         boot["firmware_path"] = defaults["firmware"]
     return {**tree, "boot": boot}, []
-
-
-def _security(
-    request: VmRequest, stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView
-) -> tuple[dict[str, t.Any], list[Violation]]:
-    """The sandbox is on unless opted out. A jailer needs root and a static binary; VMMs that sandbox themselves need neither."""
-    asked = request.settings.get("security", {})
-    # A VM that changes its backend gets the new backend's default sandbox, except for what this task says.
-    kept = stored.security if stored and stored.backend == backend else {}
-    jailer = capabilities_of(backend).traits.jailer
-    security = _settled({"jail": host.root or jailer is None, "seccomp": True}, kept, asked)
-    violations = []
-    if jailer and security["jail"]:
-        lack = _no_jail(jailer, installed, stored, host)
-        if lack:
-            violations.append(Violation("security.jail", f"{lack}, or set security.jail: false."))
-    if asked.get("uid") not in (None, 0) and not host.root:
-        violations.append(Violation("security.uid", "only root can run a VMM under another uid. Run the task with become, or leave it out."))
-    return security, violations
-
-
-def _no_jail(jailer: str, installed: t.Optional[Installed], stored: t.Optional[Definition], host: HostView) -> str:
-    if not host.root:
-        return f"the {jailer} needs root. Run the task with become"
-    if installed and not installed.helpers.get(jailer):
-        return f"no {jailer} was found beside {installed.binary} or on the PATH. Install the one of the same release"
-    if installed and not stored and not installed.static:
-        return f"{installed.binary} is dynamically linked and cannot run in the {jailer}'s empty root. Use the static release"
-    return ""
-
-
-def _unmeetable(request: VmRequest, config: VmConfig) -> list[Violation]:
-    """Conditions of which nothing could ever be seen."""
-    console = config.console
-    kept = console.enabled and console.output == "file"
-    found = []
-    for index, condition in enumerate(request.wait_for):
-        if "console" in condition and not kept:
-            how = f"goes to {console.output}" if console.enabled else "is off"
-            found.append(
-                Violation(f"wait_for[{index}].console", f"can never be met: the console {how}. Set config.console to {{enabled: true, output: file}}.")
-            )
-        if "vsock" in condition and config.vsock is None:
-            found.append(Violation(f"wait_for[{index}].vsock", "can never be met: the VM has no vsock. Give config.vsock."))
-    return found
-
-
-def _autostart(request: VmRequest, stored: t.Optional[Definition]) -> bool:
-    default = stored.autostart if stored else request.settings.get("workload") != "serverless"
-    return bool(request.settings.get("autostart", default))
-
-
-def _settled(defaults: t.Mapping[str, t.Any], kept: t.Mapping[str, t.Any], asked: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """What is asked over what was kept over the defaults; an explicit null asks for the default again, or for nothing where there is none."""
-    settled = {**defaults, **kept, **{key: defaults.get(key) if value is None else value for key, value in asked.items()}}
-    return {key: value for key, value in settled.items() if value is not None}
-
-
-def _policy(request: VmRequest, stored: t.Optional[Definition], backend: str) -> dict[str, t.Any]:
-    return _settled(_restart_policy(request, backend), stored.restart_policy if stored else {}, request.settings.get("restart_policy", {}))
-
-
-def _restart_policy(request: VmRequest, backend: str) -> dict[str, t.Any]:
-    """A guest's reboot means the same everywhere: it boots again. A serverless VM that reboots has done its work, where the VMM can end then."""
-    can_end = lookup(capabilities_of(backend).support["restart_policy.on_reboot=stop"], None)
-    ends = request.settings.get("workload") == "serverless" and can_end is not None and can_end.level == SUPPORTED
-    return {"on_reboot": "stop" if ends else "restart", "on_crash": "no", "max_per_hour": 5}
-
-
-def _supervisor(request: VmRequest, stored: t.Optional[Definition], host: HostView) -> str:
-    asked = request.settings.get("supervisor", "auto")
-    if asked != "auto":
-        return str(asked)
-    if stored:
-        return stored.supervisor
-    return "systemd" if host.systemd else "plain"
-
-
-def _no_supervisor(request: VmRequest, host: HostView) -> list[Violation]:
-    if request.settings.get("supervisor") != "systemd" or host.systemd:
-        return []
-    return [
-        Violation(
-            "supervisor",
-            "systemd needs root, the system's directories (no state_dir or run_dir), and a host that was booted with systemd. Leave it out, or give plain.",
-        )
-    ]
 
 
 def _generated(stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView, config: VmConfig) -> dict[str, t.Any]:

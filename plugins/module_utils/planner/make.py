@@ -26,9 +26,9 @@ def plan_removal(request: VmRequest, situation: Situation) -> Plan:
         # What an earlier removal kept is no remainder to be cleared away for a task that asks to keep it.
         nothing = not situation.leftovers or bool(keep and situation.only_data)
         return Plan(name, "absent", "absent", () if nothing else (Step("forget", {"keep": keep}),))
-    definition = situation.definition
-    if definition is not None and definition.protected:
-        raise FailedPrecondition(f"VM {name} is protected and is not removed. Set protected: false first, in a task of its own.")
+    if situation.protected:
+        remedy = "Set protected: false first, in a task of its own." if situation.definition else f"Its definition cannot be read: {situation.broken}"
+        raise FailedPrecondition(f"VM {name} is protected and is not removed. {remedy}")
     grace_s = _grace_s(request, 0)
     steps = (*stop_steps(situation, grace_s), Step("remove", {"keep": list(request.option("keep"))}))
     return Plan(name, situation.state, "absent", steps, disruption="none")

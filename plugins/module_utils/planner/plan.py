@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def actions(self) -> list[str]:
-        return [s.action for s in self.steps if s.action != "forget"]
+        return [s.action for s in self.steps]
 
     def diff(self) -> dict[str, t.Any]:
         """C({before, after}): only what changes, by field path, and the state."""

@@ -20,6 +20,7 @@ class Situation:
     C(booted): the definition with which the live process was started. C(vmm_state): the VMM's own word (C(created), C(running), C(paused)),
     None when no process lives or it does not answer; then C(unresponsive) says what happened to the question.
     C(broken): why C(vm.json) cannot be read (the only thing that can be done with such a VM is to remove it).
+    C(protected_unread): a definition that cannot be read says in plain JSON that its VM is protected.
     C(interrupted): a restart of ours was cut off when its process had ended: the VM is meant to run.
     C(leftovers): a directory without a definition, from a run that was cut off, or from a removal that kept the data (then C(only_data)).
     C(nearest), C(searched): names like this one, and a sentence on where a VM that is not there was looked for.
@@ -35,6 +36,7 @@ class Situation:
     ever_booted: bool = False
     autostart: t.Optional[bool] = None
     broken: t.Optional[str] = None
+    protected_unread: bool = False
     leftovers: bool = False
     only_data: bool = False
     interrupted: bool = False
@@ -44,6 +46,10 @@ class Situation:
     @property
     def exists(self) -> bool:
         return self.definition is not None or self.broken is not None
+
+    @property
+    def protected(self) -> bool:
+        return self.definition.protected if self.definition else self.protected_unread
 
     @property
     def runs(self) -> bool:

@@ -61,6 +61,7 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
         autostart=supervisor_of(definition, store.layout).autostart(vm) if definition else None,
         interrupted=not process and _was_restarting(vm),
         broken=broken,
+        protected_unread=bool(broken) and store.says_protected(name),
     )
 
 
@@ -203,9 +204,10 @@ def end_of(definition: Definition, vm: VmLayout) -> VmcpError:
         how = f"ended with exit code {exit_.code}"
     else:
         how = "is gone without a record of its end"
-    said = next((line for line in reversed(log) if line.strip()), "")
+    # Two lines: the last one is often no more than that the program ends.
+    said = " | ".join(line.strip() for line in log[-2:]).rstrip(".")
     return FailedPrecondition(
-        f"The VMM of {definition.name} ({definition.backend} {definition.backend_version}) {how}{f': {said.strip()}' if said else '.'} "
+        f"The VMM of {definition.name} ({definition.backend} {definition.backend_version}) {how}{f': {said}.' if said else '.'} "
         f"Its log is {vm.vmm_log}; the last lines of log and console are in 'log' and 'console'.",
         details={
             "exit": {"code": exit_.code, "signal": exit_.signal, "reason": exit_.reason} if exit_ else None,

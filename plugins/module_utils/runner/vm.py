@@ -59,9 +59,12 @@ def _nothing_to_do(call: Call, store: Store) -> t.Optional[Outcome]:
         "backend_reason": found.definition.backend_reason if found.definition else "",
         "vm": describe(found, vm, pending=kept.get("pending", [])),
     }
-    if call.options.get("wait_for") and call.act:
+    if not call.act:
+        result["would_need"] = []
+    elif call.options.get("wait_for"):
         result["waited"] = kept.get("waited", [])
-    return Outcome(result, {"before": {}, "after": {}})
+    title = f"vm {name}"
+    return Outcome(result, {"before": {}, "after": {}, "before_header": title, "after_header": title})
 
 
 class _Task:

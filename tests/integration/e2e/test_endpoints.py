@@ -64,7 +64,9 @@ def _go_through(ground: Playground, name: str, kernel: str, socket: str) -> None
         task("resume", name="theirs", state="running", environment=environment),
         task("info", "vmcp_vm_info", endpoint=f"unix://{socket}"),
         task("another memory", **endpoint, config={"memory": {"size_bytes": "256M"}}),
-        task("an owner's matters", **endpoint, labels={"a": "b"}, restart_policy={"on_crash": "restart"}, metadata={"a": "b-secret"}, wait_for=[{"console": "x"}]),
+        task(
+            "an owner's matters", **endpoint, labels={"a": "b"}, restart_policy={"on_crash": "restart"}, metadata={"a": "b-secret"}, wait_for=[{"console": "x"}]
+        ),
         task("no socket", name="theirs", endpoint="unix:///nonexistent/api.sock", state="paused"),
         task("no path", name="theirs", endpoint="tcp://127.0.0.1:80", state="paused"),
         task("shut down", **endpoint, state="shutdown"),

@@ -22,7 +22,8 @@ DEADLINE_S = 60
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """One run. C(status): exit code, negative for a signal. C(seen): what it did to the outside world, in order; empty unless it was counted and came to its end."""
+    """One run. C(status): exit code, negative for a signal. C(seen): what it did to the outside world, in order;
+    empty unless it was counted and came to its end."""
 
     status: int
     output: str
@@ -57,15 +58,16 @@ class BuiltModule:
             [sys.executable, str(program), str(exploded), MODULE], cwd="/", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, *, kill_at: int | None = None, count: bool = False, path: t.Sequence[str] = (), **options: t.Any) -> Ended:
-        (ended,) = self.run_together([options], kill_at=kill_at, count=count, path=path)
+    def run(self, *, kill_at: int | None = None, path: t.Sequence[str] = (), alone: bool = False, **options: t.Any) -> Ended:
+        (ended,) = self.run_together([options], kill_at=kill_at, path=path, alone=alone)
         return ended
 
     def run_together(
-        self, runs: t.Sequence[dict[str, t.Any]], *, kill_at: int | None = None, count: bool = False, path: t.Sequence[str] = (), apart_s: float = 0.0
+        self, runs: t.Sequence[dict[str, t.Any]], *, kill_at: int | None = None, path: t.Sequence[str] = (), alone: bool = False, apart_s: float = 0.0
     ) -> list[Ended]:
-        """Starts all of them, each C(apart_s) after the one before, and waits for all. C(kill_at): see C(zygote.Sentry)."""
-        environment = {"PATH": os.pathsep.join((*path, os.environ.get("PATH", os.defpath)))}
+        """Starts all of them, each C(apart_s) after the one before, and waits for all. C(kill_at): see C(zygote.Sentry).
+        C(path): before PATH, or instead (C(alone))."""
+        environment = {"PATH": os.pathsep.join(path if alone else (*path, os.environ.get("PATH", os.defpath)))}
         listed = [
             {
                 "arguments": {**self._hidden, **self.options, **options},
@@ -73,7 +75,6 @@ class BuiltModule:
                 "deadline_s": DEADLINE_S,
                 "delay_s": at * apart_s,
                 "kill_at": kill_at,
-                "count": count or kill_at is not None,
             }
             for at, options in enumerate(runs)
         ]

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The module killed before each single thing that it does to the host, and run again: it ends where it would have, once, and leaves nothing.
 
-The points are not sampled: the n-th run is killed before its n-th write, rename, removal, lock, signal, request or process (a write is half done), for n = 1, 2, 3…
-until a run comes to its end. What the launch file and the supervisor do between two of these is cut off in tests/integration/host."""
+The points are not sampled: the n-th run is killed before its n-th write, rename, removal, lock, signal, request or process (a write is half done), for
+n = 1, 2, 3… until a run comes to its end. What the launch file and the supervisor do between two of these is cut off in tests/integration/host."""
 
 from __future__ import annotations
 

@@ -114,7 +114,9 @@ DEATHS = {
 
 
 @pytest.mark.parametrize("death", DEATHS)
-def test_a_vmm_that_dies_as_it_starts(ground: Playground, module: BuiltModule, top: pathlib.Path, fault: pathlib.Path, guest: t.Callable[..., str], death: str) -> None:
+def test_a_vmm_that_dies_as_it_starts(
+    ground: Playground, module: BuiltModule, top: pathlib.Path, fault: pathlib.Path, guest: t.Callable[..., str], death: str
+) -> None:
     command, how, said = DEATHS[death]
     module.run(path=ground.path, name="bad", **given(guest)).ok()
     before = trace(ground)
@@ -124,7 +126,11 @@ def test_a_vmm_that_dies_as_it_starts(ground: Playground, module: BuiltModule, t
     assert refused.result.failed and refused.result["code"] == "failed_precondition", refused.result
     assert how in refused.result["msg"] and said in refused.result["msg"] + json.dumps(refused.result["log"]), refused.result["msg"]
     assert refused.seconds < 10
-    left = [path for path in trace(ground)["files"] if path not in before["files"] and ("/vmm" in path.removeprefix(str(top)) or path.endswith(("pid", "booted.json")))]
+    left = [
+        path
+        for path in trace(ground)["files"]
+        if path not in before["files"] and ("/vmm" in path.removeprefix(str(top)) or path.endswith(("pid", "booted.json")))
+    ]
     assert [path for path in left if not path.endswith("vmm.log")] == []
     assert trace(ground)["processes"] == {}
     (top / "bin" / "firecracker").write_text(whole)

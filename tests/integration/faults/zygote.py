@@ -114,7 +114,7 @@ def child(run: dict[str, t.Any], module: str, output: int) -> t.NoReturn:
     basic._ANSIBLE_PROFILE = "legacy"
     code = 70
     sentry = Sentry(run["kill_at"])
-    if run["count"]:
+    if run["kill_at"] is not None:
         sentry.install()
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

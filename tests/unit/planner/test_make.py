@@ -239,3 +239,10 @@ def test_an_explicit_null_asks_for_the_default_again() -> None:
     assert made.definition.restart_policy == {"on_reboot": "restart", "on_crash": "no", "max_per_hour": 9}
     assert plan(found, security={}).changed is False
     assert plan(Situation("web"), backend="cloudhypervisor", config=KERNEL, restart_policy={"on_reboot": None}).changed
+
+
+def test_a_vm_whose_definition_is_of_a_newer_version_is_still_protected() -> None:
+    unreadable = Situation("web", broken="vm.json has schema 99.", protected_unread=True)
+    with pytest.raises(FailedPrecondition, match=r"is protected.*schema 99"):
+        plan_removal(request(state="absent"), unreadable)
+    assert plan_removal(request(state="absent"), dataclasses.replace(unreadable, protected_unread=False)).actions == ["remove"]
