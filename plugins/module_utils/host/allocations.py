@@ -16,7 +16,7 @@ import json
 import os
 import typing as t
 
-from ..errors import FailedPrecondition
+from ..errors import FailedPrecondition, Internal
 from .files import ensure_dir, read_json, read_kernel, write_atomic
 from .locks import held
 
@@ -116,7 +116,9 @@ class _Table:
             body = read_json(path)
         except FileNotFoundError:
             return cls({})
-        if not isinstance(body, dict) or not isinstance(body.get("schema"), int) or body["schema"] > SCHEMA:
+        if not isinstance(body, dict) or not isinstance(body.get("schema"), int) or not isinstance(body.get("vms", {}), dict):
+            raise Internal(f"{path} is not the table of what belongs to which VM. Restore it from a backup and run the task again.")
+        if body["schema"] > SCHEMA:
             raise FailedPrecondition(f"{path} was written by a newer unkey.vmcp. Run the task with that version of the collection.")
         return cls(body)
 
