@@ -129,8 +129,13 @@ class Store:
         found = remove_tree(vm.run)
         self._sweep(but=name)
         found |= self._remove_all_but_data(vm) if keep_data else self._set_aside(vm)
+        doomed = self._doomed(name)
+        if os.path.lexists(doomed):
+            # Emptied first: giving back may have to write, and the disk may be full.
+            for entry in os.listdir(doomed):
+                remove_tree(f"{doomed}/{entry}")
         give_back()
-        return remove_tree(self._doomed(name)) or found
+        return remove_tree(doomed) or found
 
     def _doomed(self, name: str) -> str:
         return f"{self.layout.vms}/{_REMOVING}{name}"
