@@ -19,7 +19,8 @@ def vmms(ground: Playground, name: str) -> list[int]:
 
 
 def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
-    """Files, mounts, taps, processes and allocations. Waits for what ends by itself: a supervisor records the end of its VMM in a moment of its own."""
+    """Files, mounts, taps, processes and allocations. C(patience_s): for processes that end by themselves, as a supervisor does after its VMM;
+    0 where one is meant to go on."""
     deadline = time.monotonic() + patience_s
     while (processes := _supervised(ground)) and time.monotonic() < deadline:
         time.sleep(0.01)

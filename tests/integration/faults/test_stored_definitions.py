@@ -75,11 +75,11 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 def test_definitions_that_cannot_be_read(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
     given = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), **firecracker.options}
     good = module.run(path=ground.path, name="good", state="running", **given).ok()["vm"]
-    before = trace(ground)
+    before = trace(ground, patience_s=0)
     for name, (damage, _words) in DAMAGES.items():
         module.run(path=ground.path, name=name, **given).ok()
         damage(ground.vm_file(name, "vm.json"), json.loads(ground.vm_file(name, "vm.json").read_text()))
-    damaged = trace(ground)
+    damaged = trace(ground, patience_s=0)
     info = ground.ad_hoc("vmcp_vm_info")
     assert not info.failed, info
     listed = {vm["name"]: vm for vm in info["vms"]}
@@ -94,9 +94,9 @@ def test_definitions_that_cannot_be_read(ground: Playground, module: BuiltModule
             if not (refused.failed and refused.get("code") == "failed_precondition" and words in refused["msg"]):
                 problems.append(f"{state} of {name}: {refused!r}"[:700])
     assert not problems, "\n".join(problems)
-    assert trace(ground) == damaged, "what is refused changes nothing"
+    assert trace(ground, patience_s=0) == damaged, "what is refused changes nothing"
     for name in DAMAGES:
         assert module.run(path=ground.path, name=name, state="absent").ok()["changed"], name
-    assert trace(ground) == before
+    assert trace(ground, patience_s=0) == before
     again = module.run(path=ground.path, name="good", state="running", **given).ok()
     assert not again["changed"] and again["vm"]["pid"] == good["pid"]
