@@ -14,13 +14,12 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import is_root
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
 from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, trace, vmms
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(not is_root(), reason="needs root: VMs with uids of their own, mounts")]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: VMs with uids of their own, mounts")]
 
 NAME = "web"
 

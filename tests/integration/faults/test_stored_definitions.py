@@ -11,7 +11,6 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import is_root
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
@@ -71,7 +70,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 }
 
 
-@pytest.mark.skipif(not is_root(), reason="needs root: gives files to others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files to others")
 def test_definitions_that_cannot_be_read(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
     given = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), **firecracker.options}
     good = module.run(path=ground.path, name="good", state="running", **given).ok()["vm"]

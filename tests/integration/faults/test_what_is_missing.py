@@ -12,7 +12,6 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.fakes import ch_remote, cloudhypervisor, firecracker
-from ansible_collections.unkey.vmcp.tests.integration.e2e.conftest import is_root
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule, Ended
@@ -108,7 +107,7 @@ def test_binaries_that_are_none(refusals: Refusals, binaries: pathlib.Path, gues
     assert not refusals.run(name="web", state="absent").ok()["changed"], "a refused task has defined nothing"
 
 
-@pytest.mark.skipif(not is_root(), reason="needs root: others have no jailer")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: others have no jailer")
 def test_companions_that_are_missing(refusals: Refusals, binaries: pathlib.Path, guest: t.Callable[..., str]) -> None:
     for name in ("jailer", "ch-remote"):
         if shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/usr/libexec"):
@@ -150,7 +149,7 @@ _BARE_DEV = """mkdir -p "$0"; mount -t tmpfs none "$0"; cp -a /dev/null /dev/zer
 ln -s /proc/self/fd "$0/fd"; mkdir -m 1777 "$0/shm"; mount --bind "$0" /dev; exec "$@" """
 
 
-@pytest.mark.skipif(not is_root(), reason="needs root: makes mount namespaces")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")
 def test_without_kvm_and_tun(ground: Playground, top: pathlib.Path, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
     given = {**vm(guest("halt")), **firecracker.options, "state": "running"}
     tap = {"network": [{"tap_device": "vmcpnone0"}]}
