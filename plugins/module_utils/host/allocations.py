@@ -17,7 +17,7 @@ import os
 import typing as t
 
 from ..errors import FailedPrecondition, Internal
-from .files import ensure_dir, read_json, read_kernel, write_atomic
+from .files import ensure_dir, read_kernel, read_text, write_atomic
 from .locks import held
 
 if t.TYPE_CHECKING:
@@ -113,11 +113,18 @@ class _Table:
     @classmethod
     def read(cls, path: str) -> _Table:
         try:
-            body = read_json(path)
+            body = json.loads(read_text(path))
         except FileNotFoundError:
             return cls({})
+        except ValueError as exc:
+            # Not 'remove it': the uids of the VMs that are there would be given to others.
+            raise Internal(
+                f"{path} is not readable JSON ({exc}). Restore it from a backup, or remove all VMs and then this file, and run the task again."
+            ) from exc
         if not isinstance(body, dict) or not isinstance(body.get("schema"), int) or not isinstance(body.get("vms", {}), dict):
-            raise Internal(f"{path} is not the table of what belongs to which VM. Restore it from a backup and run the task again.")
+            raise Internal(
+                f"{path} is not the table of what belongs to which VM. Restore it from a backup, or remove all VMs and then this file, and run the task again."
+            )
         if body["schema"] > SCHEMA:
             raise FailedPrecondition(f"{path} was written by a newer unkey.vmcp. Run the task with that version of the collection.")
         return cls(body)
