@@ -28,6 +28,15 @@ options:
     default: 60
 """
 
+    # Accepted everywhere, so that a group's module_defaults can carry it.
+    UNLOCKED = r"""
+options:
+  lock_timeout:
+    description: Has no effect here, because reading takes no lock. Accepted so that C(module_defaults) of the action group can set it.
+    type: int
+    default: 60
+"""
+
     ATTRIBUTES = r"""
 options: {}
 attributes:

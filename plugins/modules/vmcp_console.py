@@ -16,6 +16,7 @@ author:
   - unkey.vmcp contributors (@unkeyed)
 extends_documentation_fragment:
   - unkey.vmcp.vmcp
+  - unkey.vmcp.vmcp.unlocked
   - unkey.vmcp.vmcp.info
 options:
   name:
@@ -111,7 +112,7 @@ path:
   sample: /var/lib/vmcp/vms/web/console.log
 """
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import CONSOLE, HOST
+from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import CONSOLE, HOST, LOCK
 from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
 
@@ -123,7 +124,7 @@ def _task(call: Call) -> Outcome:
 
 
 def main() -> None:
-    run({**HOST, **CONSOLE}, _task)
+    run({**HOST, **LOCK, **CONSOLE}, _task)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ author:
   - unkey.vmcp contributors (@unkeyed)
 extends_documentation_fragment:
   - unkey.vmcp.vmcp
+  - unkey.vmcp.vmcp.unlocked
   - unkey.vmcp.vmcp.info
 options: {}
 """
@@ -40,7 +41,7 @@ host:
   sample: {kvm: {present: true, usable: true, hardware: true}, lacks: []}
 """
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST
+from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, LOCK
 from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
 
@@ -52,7 +53,7 @@ def _task(call: Call) -> Outcome:
 
 
 def main() -> None:
-    run(dict(HOST), _task)
+    run({**HOST, **LOCK}, _task)
 
 
 if __name__ == "__main__":

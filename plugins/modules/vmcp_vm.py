@@ -80,6 +80,7 @@ options:
   allow_disruption:
     description:
       - The most that this task may do to a VM that runs.
+      - Set it for all tasks of a play with C(module_defaults) of M(unkey.vmcp.vmcp_vm), not of the action group, whose other modules do not have it.
       - V(restart) lets the process be restarted, V(recreate) lets it be made anew (another backend), V(replace_data) lets a root disk be cloned anew.
     type: str
     choices: [none, restart, recreate, replace_data]

@@ -16,6 +16,7 @@ author:
   - unkey.vmcp contributors (@unkeyed)
 extends_documentation_fragment:
   - unkey.vmcp.vmcp
+  - unkey.vmcp.vmcp.unlocked
   - unkey.vmcp.vmcp.info
 options:
   names:
@@ -96,7 +97,7 @@ hint:
   sample: Searched the state directory of this user. VMs made as root are seen with become only.
 """
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import ENDPOINT, HOST, INFO
+from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import ENDPOINT, HOST, INFO, LOCK
 from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
 
@@ -108,7 +109,7 @@ def _task(call: Call) -> Outcome:
 
 
 def main() -> None:
-    run({**HOST, **ENDPOINT, **INFO}, _task)
+    run({**HOST, **LOCK, **ENDPOINT, **INFO}, _task)
 
 
 if __name__ == "__main__":

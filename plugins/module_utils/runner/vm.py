@@ -130,7 +130,7 @@ class _Task:
             isolated = self.call.uid == 0
             lacks += host_lacks(desired.config, definition.backend, definition.security.get("uid") or definition.generated.get("uid"), isolated)
             lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
-            if wants_power:
+            if wants_power or found.runs:
                 lacks += binary_lacks(definition.binary)
                 lacks += device_lacks(desired.config, definition.backend, definition.generated.get("qemu_accel"))
         plan = plan_vm(request, found, desired, lacks)
