@@ -68,11 +68,11 @@ class Definition:
         try:
             body = json.loads(text)
             schema = body["schema"]
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise Internal(
                 f"{where} is not a readable definition ({type(exc).__name__}: {exc}). Restore it from a backup, or remove the VM (state: absent)."
             ) from exc
-        if not isinstance(schema, int):
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
             raise Internal(f"{where} is not a definition of ours: its schema is {schema!r:.60}. Restore it from a backup, or remove the VM (state: absent).")
         if schema > SCHEMA:
             raise FailedPrecondition(
@@ -90,10 +90,17 @@ class Definition:
 
     def _require_kinds(self, where: str) -> None:
         """Whoever reads a definition may rely on its kinds of values: an edited file is told from ours here, and not by a crash far away."""
-        kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_TREES, dict), **dict.fromkeys(_SWITCHES, bool)}
-        wrong = [key for key, kind in kinds.items() if not isinstance(getattr(self, key), kind)]
+        wrong = [key for key in _TEXTS if not isinstance(getattr(self, key), str)]
+        wrong += [key for key in _TREES if not isinstance(getattr(self, key), dict)]
+        wrong += [key for key in _SWITCHES if not isinstance(getattr(self, key), bool)]
+        if "config" not in wrong and not all(_are_entries(self.config.get(key)) for key in ("storage", "network")):
+            wrong.append("config")
         if self.backend not in BACKENDS and "backend" not in wrong:
             wrong.append("backend")
         if wrong:
             shown = ", ".join(f"{key} is {getattr(self, key)!r:.60}" for key in sorted(wrong))
             raise Internal(f"{where} is not a definition of ours: {shown}. Restore it from a backup, or remove the VM (state: absent).")
+
+
+def _are_entries(value: t.Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(entry, dict) for entry in value))
