@@ -133,10 +133,22 @@ class Applier:
     def _pause(self, step: Step, following: t.Sequence[Step]) -> None:
         definition = self._running_as()
         driver(definition.backend).pause(self.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+        self._until_state(definition, "paused")
 
     def _resume(self, step: Step, following: t.Sequence[Step]) -> None:
         definition = self._running_as()
         driver(definition.backend).resume(self.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+        self._until_state(definition, "running")
+
+    def _until_state(self, definition: Definition, wanted: str) -> None:
+        """A reply is not yet the truth: the VMM is asked until it says so itself."""
+        deadline = time.monotonic() + CALL_S
+        while (now := ask_state(definition, self.vm)) != wanted:
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"The VMM of {definition.name} took the request, and says after {CALL_S:.0f} s that its VM is {now}, not {wanted}. See {self.vm.vmm_log}."
+                )
+            time.sleep(POLL_S)
 
     def _shutdown(self, step: Step, following: t.Sequence[Step]) -> None:
         definition = self._running_as()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import time
 import typing as t
 
-from ...errors import DeadlineExceeded
+from ...errors import DeadlineExceeded, FailedPrecondition
 from .. import events, processes
 from ..files import last_lines, os_errors, read_text, remove
 
@@ -76,8 +77,17 @@ def clear_up_after(vm: VmLayout) -> None:
     run_verb(vm, "clear")
 
 
+def _require_ours(path: str) -> None:
+    with os_errors(f"look at {path}"):
+        status = os.lstat(path)
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022 or not stat.S_ISREG(status.st_mode):
+        raise FailedPrecondition(f"{path} is not ours alone to write, so it is not run. Run the task as the user it belongs to, or remove it.")
+
+
 def run_verb(vm: VmLayout, *verb: str, timeout_s: float = 30.0) -> str:
-    """Runs a verb of the launch file to its end; its output. DeadlineExceeded when it does not come to one."""
+    """Runs a verb of the launch file to its end; its output. DeadlineExceeded when it does not come to one, FailedPrecondition for a file that
+    another user could have written: a directory given by C(state_dir) may be anybody's."""
+    _require_ours(vm.launch)
     try:
         done = subprocess.run(
             ["/bin/sh", vm.launch, *verb],
