@@ -38,7 +38,9 @@ for name in /sys/class/input/event*/device/name; do
     [ -e $name ] || continue
     case $(/bin/busybox cat $name) in "Power Button")
         event=${name#/sys/class/input/}
-        (/bin/busybox head -c 1 /dev/input/${event%%/*} >/dev/null; echo goodbye; /bin/busybox poweroff -f) &
+        # Opened here: from now on the kernel keeps what is pressed, also while the reader is only being started.
+        exec 3</dev/input/${event%%/*}
+        (/bin/busybox head -c 1 <&3 >/dev/null; echo goodbye; /bin/busybox poweroff -f) &
     esac
 done
 echo "cmdline $(/bin/busybox cat /proc/cmdline)"

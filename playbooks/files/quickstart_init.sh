@@ -11,16 +11,19 @@ for module in /modules/*; do
 done
 
 watch_power_button() {
-    event=/dev/input/$1
     # Reading blocks until something is pressed, and there is one button.
-    $busybox head -c 1 "$event" >/dev/null
+    $busybox head -c 1 <&3 >/dev/null
     echo "The power button was pressed: goodbye."
     $busybox poweroff -f
 }
 for input in /sys/class/input/event*; do
     [ -e "$input/device/name" ] || continue
     case "$($busybox cat "$input/device/name")" in
-        "Power Button") watch_power_button "${input##*/}" & ;;
+        "Power Button")
+            # Opened here: from now on the kernel keeps what is pressed, also while the watcher is only being started.
+            exec 3<"/dev/input/${input##*/}"
+            watch_power_button &
+            ;;
     esac
 done
 

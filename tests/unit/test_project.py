@@ -87,3 +87,9 @@ class TestRuntimeHash:
         pack = ROOT / "roles" / "vmcp_host" / "files" / "pack_runtime.py"
         printed = subprocess.run([sys.executable, str(pack), str(ROOT / "plugins")], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
         assert printed == f"{COLLECTION_VERSION}-{runtime_hash.runtime_hash(runtime_hash.contents(ROOT / 'plugins' / 'module_utils'))}"
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    # pytest imports them by their names alone, and refuses the second when all suites run at once.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
