@@ -204,6 +204,14 @@ def ensure_dir(path: str, mode: int, *, uid: int = -1, gid: int = -1) -> bool:
     return made
 
 
+def give_below(root: str, uid: int) -> None:
+    """Gives everything below C(root) to C(uid) and the gid of the same number. By descriptors, and never through a link: another uid made it."""
+    with os_errors(f"give what is below {root} to uid {uid}"):
+        for _path, directories, names, fd in os.fwalk(root, follow_symlinks=False):
+            for name in (*directories, *names):
+                os.chown(name, uid, uid, dir_fd=fd, follow_symlinks=False)
+
+
 def open_beneath(root: str, relative: str, flags: int, mode: int = 0o600) -> int:
     """Opens a file below C(root) without following a link in any component. The descriptor is the caller's to close.
 

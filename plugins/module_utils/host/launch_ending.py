@@ -77,8 +77,11 @@ end_reason() {
         killed|dumped) signal="\"SIG$EXIT_STATUS\"" ;;
         *) reason=lost ;;
     esac
-    [ ! -s "$run/stopping" ] || read -r asked < "$run/stopping" || :
-    case ${asked-} in request|host|restart) reason=$asked ;; esac
+    [ ! -s "$run/stopping" ] || read -r asked by by_start < "$run/stopping" || :
+    case ${asked-} in
+        # The mark of a task that was killed before it did anything says nothing of a crash that comes long after it.
+        request|host|restart) if [ "$reason" != crash ] || [ -z "${by-}" ] || alive "$by" "${by_start-}"; then reason=$asked; fi ;;
+    esac
 }
 
 wants_restart() {

@@ -149,6 +149,18 @@ def _pinned(record: Recorded) -> t.Iterator[int | None]:
 
 def mark_stopping(vm: VmLayout, reason: str) -> None:
     """Says that somebody asked the VM to stop, and why (C(request), C(host), C(restart)), before it is done: an end that was asked for is never restarted
-    by policy. The first reason stays. Nothing is written when no process is recorded."""
-    if recorded(vm) is not None and not os.path.lexists(vm.stopping):
-        write_atomic(vm.stopping, reason + "\n", sync=False)
+    by policy. The mark names us: a crash after the task that made it was killed is a crash. The first reason stays while its task lives. Nothing is
+    written when no process is recorded."""
+    if recorded(vm) is not None and not _is_being_stopped(vm):
+        write_atomic(vm.stopping, f"{reason} {os.getpid()} {start_time(os.getpid())}\n", sync=False)
+
+
+def _is_being_stopped(vm: VmLayout) -> bool:
+    """Whether there is a mark whose task lives, or one of the host's, which names none."""
+    try:
+        words = read_text(vm.stopping, max_bytes=256).split()
+    except FileNotFoundError:
+        return False
+    if len(words) != 3:
+        return bool(words)
+    return words[1].isdigit() and str(start_time(int(words[1]))) == words[2]

@@ -16,7 +16,7 @@ import typing as t
 from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
-from .files import ensure_dir, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
+from .files import ensure_dir, give_below, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout
@@ -117,7 +117,10 @@ class Store:
         ensure_dir(self.layout.vms, 0o711)
         ensure_dir(vm.dir, 0o711)
         owner = -1 if uid is None else uid
+        before = os.stat(vm.data).st_uid if os.path.isdir(vm.data) else uid
         ensure_dir(vm.data, 0o700, uid=owner, gid=owner)
+        if uid is not None and before != uid:
+            give_below(vm.data, uid)
 
     def remove(self, name: str, *, keep_data: bool = False, give_back: t.Callable[[], object] = lambda: None) -> bool:
         """Removes what belongs to the VM, its run-time directory too; its locks stay. True when there was anything.

@@ -17,6 +17,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidAr
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import sandbox_paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes uids, mounts and taps")]
@@ -240,3 +241,18 @@ def test_a_vm_leads_nobody_elsewhere_when_it_is_asked_to_stop(maker: Maker, plai
     assert f"asked as {UID}" in pathlib.Path(vm.vmm_log).read_text()
     assert elsewhere.read_text() == ""
     until(lambda: processes.recorded(vm) is None, "the VM is cleared up after")
+
+
+def test_another_uid_gets_the_files_of_the_one_before(maker: Maker) -> None:
+    vm = maker.layout.vm("web")
+    store = Store(maker.layout)
+    store.ensure_dirs(vm, UID)
+    variables = pathlib.Path(vm.data, "efivars")
+    variables.write_text("boot order")
+    os.chown(variables, UID, UID)
+    victim = pathlib.Path(maker.layout.state_dir, "victim")
+    victim.write_text("root's")
+    os.symlink(victim, f"{vm.data}/link")
+    store.ensure_dirs(vm, UID + 1)
+    assert (variables.stat().st_uid, os.stat(vm.data).st_uid) == (UID + 1, UID + 1)
+    assert victim.stat().st_uid == 0

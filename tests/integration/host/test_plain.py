@@ -250,3 +250,15 @@ def test_the_guest_is_asked_before_it_is_ended(maker: Maker, plain: PlainSupervi
     os.kill(supervisor_pid(maker, "web"), signal.SIGTERM)
     assert ended(maker, "web").signal == "SIGTERM"
     assert os.path.exists(f"{vm.run}/asked")
+
+
+@pytest.mark.parametrize(("mark", "reason"), [("request 999999999 1\n", "crash"), (f"request {os.getpid()} START\n", "request"), ("host\n", "host")])
+def test_a_crash_long_after_a_killed_task_is_a_crash(maker: Maker, plain: PlainSupervisor, mark: str, reason: str) -> None:
+    vm = maker.define("web", maker.stub_spec("stay"))
+    assert plain.start([vm], soon()) == {}
+    pathlib.Path(vm.stopping).write_text(mark.replace("START", str(processes.start_time(os.getpid()))))
+    assert processes.send(vm, signal.SIGSEGV)
+    until(lambda: processes.recorded(vm) is None, "the end is recorded")
+    last = events.last_exit(events.read(vm))
+    assert last is not None
+    assert (last.reason, last.signal) == (reason, "SIGSEGV")

@@ -84,7 +84,14 @@ def test_the_first_reason_to_stop_stays(vm: VmLayout) -> None:
     write_pid(vm, os.getpid())
     processes.mark_stopping(vm, "restart")
     processes.mark_stopping(vm, "request")
-    assert pathlib.Path(vm.stopping).read_text() == "restart\n"
+    assert pathlib.Path(vm.stopping).read_text() == f"restart {os.getpid()} {processes.start_time(os.getpid())}\n"
+
+
+def test_the_mark_of_a_task_that_is_gone_gives_way(vm: VmLayout) -> None:
+    write_pid(vm, os.getpid())
+    pathlib.Path(vm.stopping).write_text("restart 999999999 1\n")
+    processes.mark_stopping(vm, "request")
+    assert pathlib.Path(vm.stopping).read_text().startswith("request ")
 
 
 # --- events ----------------------------------------------------------------------------------------------

@@ -159,6 +159,8 @@ class SystemdSupervisor:
 
     def forget(self, vm: VmLayout) -> None:
         self.set_autostart(vm, False)
+        # A start that policy asked for may be on its way: stopping the unit takes it back.
+        _systemctl("stop", _unit(vm), fails=True)
         ending.clear_up_after(vm)
         # Fails for a unit that is not loaded, which is what is wanted.
         _systemctl("reset-failed", _unit(vm), fails=True)
