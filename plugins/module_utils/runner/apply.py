@@ -47,6 +47,7 @@ class Applier:
         self.vm: VmLayout = store.layout.vm(plan.name)
         self.definition = plan.definition
         self.done: list[str] = []
+        self._launch_is_written = False
 
     def run(self) -> None:
         """All steps in order. C(done) names those that were begun, for the report of a run that fails."""
@@ -68,6 +69,7 @@ class Applier:
             definition = dataclasses.replace(definition, metadata_digest=self.store.save_secrets(definition.name, self.plan.metadata))
         self.store.ensure_dirs(self.vm, definition.generated.get("uid"))
         write_launch_files(self.store, definition, self.host)
+        self._launch_is_written = True
         former = situation(self.store, definition.name, observe=False).definition
         self.store.save(definition)
         self.definition = definition
@@ -95,7 +97,9 @@ class Applier:
     def _start(self, step: Step, following: t.Sequence[Step]) -> None:
         definition = self._wanted()
         began = time.monotonic()
-        write_launch_files(self.store, definition, self.host)
+        if not self._launch_is_written:
+            # An earlier run may have been cut off between the launch file and the definition.
+            write_launch_files(self.store, definition, self.host)
         supervisor = self._supervisor(definition)
         supervisor.ensure_installed()
         failed = supervisor.start([self.vm], began + START_S).get(definition.name)

@@ -19,7 +19,9 @@ import typing as t
 
 from ..errors import DeadlineExceeded, Internal, VmcpError
 
-POLL_S = 0.02
+# A microVM is up within milliseconds, a Linux guest takes seconds: what has lasted longer is looked at less often.
+POLL_LEAST_S = 0.002
+POLL_MOST_S = 0.05
 CONNECT_S = 1.0
 CONSOLE_BUFFER_BYTES = 4 << 20
 
@@ -135,7 +137,7 @@ def wait(
             raise target.obituary()
         if waited >= timeout_s:
             raise _unmet(target, wanted, met, waited)
-        time.sleep(min(POLL_S, max(0.0, timeout_s - waited)))
+        time.sleep(min(max(POLL_LEAST_S, min(POLL_MOST_S, waited / 20)), max(0.0, timeout_s - waited)))
 
 
 def _unmet(target: Target, wanted: t.Sequence[Condition], met: t.Mapping[str, float], waited: float) -> DeadlineExceeded:
