@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import typing as t
-import zlib
 
 from .model.words import COLLECTION_VERSION
 
@@ -101,8 +100,3 @@ def _sent_files() -> dict[str, int]:
             for i in sent.infolist()
             if i.filename.startswith(prefix) and not i.filename.endswith("/__init__.py") and i.filename != f"{prefix}__init__.py"
         }
-
-
-def checksum(content: bytes) -> int:
-    """What the manifest holds for a file: CRC-32, as in a zip's directory. It finds versions that differ, not forgeries: both sides are root's."""
-    return zlib.crc32(content)

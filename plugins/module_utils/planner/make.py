@@ -41,7 +41,7 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
     if desired.violations or definition is None:
         raise InvalidArgument.of(desired.violations)
     changes = [*changes_between(situation.definition, definition), *_autostart_drift(situation, definition)]
-    to_converge, pending = _convergence(request, situation, desired, changes)
+    to_converge, pending = _convergence(request, situation, desired)
     disruption = worst(to_converge)
     state = request.option("state")
     if state != "shutdown":
@@ -103,7 +103,7 @@ def _done_to_running(state: str, situation: Situation, disruption: str, stops: b
     return "restart" if state == "restarted" and disruption == "none" else disruption
 
 
-def _convergence(request: VmRequest, situation: Situation, desired: Desired, changes: list[Change]) -> tuple[list[Change], tuple[str, ...]]:
+def _convergence(request: VmRequest, situation: Situation, desired: Desired) -> tuple[list[Change], tuple[str, ...]]:
     """What must reach the running process now, and what is left pending.
 
     Pending fields of earlier tasks are converged only by a task that configures: a mere power request leaves them pending."""

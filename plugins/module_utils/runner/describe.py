@@ -9,7 +9,7 @@ import os
 import typing as t
 
 from ..backends.registry import driver
-from ..host import events, processes
+from ..host import processes
 from ..host.layout import VmLayout
 from ..model.definition import Definition
 from ..planner.situation import Situation
@@ -96,8 +96,3 @@ def console(definition: Definition, vm: VmLayout) -> dict[str, t.Any]:
         # Not booted yet, or not ours to see.
         size = None
     return {"output": output, "path": path, "size_bytes": size}
-
-
-def boot_ms(vm: VmLayout, boot_id: str) -> t.Optional[int]:
-    """Milliseconds from the launch to the VMM's word that the VM runs, in this boot."""
-    return events.boot_duration_ms(events.read(vm), boot_id)

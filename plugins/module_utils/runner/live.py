@@ -12,7 +12,7 @@ import typing as t
 
 from ..backends.port import Driver
 from ..backends.registry import driver
-from ..errors import FailedPrecondition, NotFound, VmcpError
+from ..errors import FailedPrecondition, VmcpError
 from ..host import events, files, processes
 from ..host.layout import Layout, VmLayout
 from ..host.port import Process, Supervisor
@@ -229,7 +229,3 @@ def end_of(definition: Definition, vm: VmLayout) -> VmcpError:
             "binary": definition.binary,
         },
     )
-
-
-def absent_error(store: Store, name: str, doing: str) -> NotFound:
-    return store.not_found(name, doing)
