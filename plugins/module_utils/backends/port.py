@@ -60,8 +60,10 @@ class LaunchSpec:
 
     C(argv): binary and arguments, in the order given; every word is quoted by the writer.
     C(jailer): run through the Firecracker jailer, whose binary this is (None: setpriv).
-    C(after_start): commands run by root once C(wait_socket) exists, outside the sandbox, in C(/run/vmcp/NAME); a failure fails the start.
-    C(documents): files written beside vm.json, name to text, 0600. C(document_uses): those the VMM itself opens, alias to name.
+    C(before_start): commands run by root before anything else.
+    C(after_start): commands run once C(wait_socket) exists, under the VM's uid but outside its sandbox, in C(/run/vmcp/NAME); a failure fails the start.
+    C(documents): files written beside vm.json, name to text, readable for root and the VM's uid. C(document_uses): those the VMM itself opens, alias to
+    name.
     C(environment): added to the otherwise empty environment of the process.
     C(stdout_is_console): the guest's serial port is the process's stdout; else stdout goes to C(vmm_log) with stderr, unless
     C(stdout_dropped): nobody reads the console, and what the guest writes there must not fill a log.
@@ -79,6 +81,7 @@ class LaunchSpec:
     environment: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     stdout_is_console: bool = True
     stdout_dropped: bool = False
+    before_start: tuple[tuple[str, ...], ...] = ()
     after_start: tuple[tuple[str, ...], ...] = ()
     wait_socket: str = "vmm/api.sock"
     stop: tuple[str, ...] = ()

@@ -5,7 +5,7 @@
 
 Events: C(start) (the process is about to be), C(boot) (it is there and its guest was told to boot), C(exit) (code, signal, reason), and what the runner
 adds (C(met), with the C(condition) of a task's wait that held). Each has C(event), C(at) (ISO 8601, UTC, milliseconds), C(boot_id) and
-C(host_boot_id). The launch file writes the first three without Python, and keeps the file bounded when a process starts.
+C(host_boot_id). The launch file writes the first three without Python (C(boot) where no task watches), and bounds the file when a process ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import os
 import typing as t
 
-from .files import os_errors, read_text
+from .files import os_errors, read_bytes
 from .port import Exit
 from .processes import host_boot_id, recorded
 
@@ -27,14 +27,15 @@ MAX_BYTES = 256 << 10
 KEEP_LINES = 500
 
 
-def read(vm: VmLayout) -> list[dict[str, t.Any]]:
-    """All events, oldest first. A torn last line (power failure) is left out."""
+def read(vm: VmLayout, since: int = 0) -> list[dict[str, t.Any]]:
+    """All events, oldest first, or those after the first C(since) bytes. A torn last line (power failure) is left out."""
     try:
-        text = read_text(vm.events)
+        body = read_bytes(vm.events)
     except FileNotFoundError:
         return []
     found = []
-    for line in text.splitlines():
+    # A file that is shorter now was cut to its last lines when the process ended: what is new is among them.
+    for line in body[since if since <= len(body) else 0 :].decode("utf-8", "replace").splitlines():
         try:
             event = json.loads(line)
         except ValueError:

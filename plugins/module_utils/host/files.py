@@ -80,15 +80,28 @@ def _remove_abandoned(parent: str, base: str) -> None:
                 remove(os.path.join(parent, name))
 
 
-def write_if_different(path: str, data: str, *, mode: int = 0o600) -> bool:
-    """As C(write_atomic), but leaves an equal file alone. True when written."""
+def write_if_different(path: str, data: str, *, mode: int = 0o600, gid: int = -1) -> bool:
+    """As C(write_atomic), but leaves a file alone that is equal, also in mode and group. True when written."""
     try:
         if read_text(path) == data:
-            return False
+            status = os.lstat(path)
+            if stat.S_IMODE(status.st_mode) == mode and gid in (-1, status.st_gid):
+                return False
     except FileNotFoundError:
         pass
-    write_atomic(path, data, mode=mode)
+    write_atomic(path, data, mode=mode, gid=gid)
     return True
+
+
+def keep_former(path: str, kept: str, data: str) -> None:
+    """Gives the file C(path) a second name before it becomes C(data), unless one before it has that name already."""
+    with os_errors(f"keep {path}"):
+        try:
+            if read_text(path) != data:
+                os.link(path, kept, follow_symlinks=False)
+                sync_dir(os.path.dirname(kept))
+        except (FileNotFoundError, FileExistsError):
+            return
 
 
 def _write_all(fd: int, body: bytes) -> None:
@@ -202,6 +215,17 @@ def ensure_dir(path: str, mode: int, *, uid: int = -1, gid: int = -1) -> bool:
         if made and parent:
             sync_dir(parent)
     return made
+
+
+def ensure_file(path: str, mode: int, uid: int) -> None:
+    """Makes an empty file, or leaves the one that is there as it is but for its owner."""
+    with os_errors(f"make the file {path}"):
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            if os.fstat(fd).st_uid != uid:
+                os.fchown(fd, uid, uid)
+        finally:
+            os.close(fd)
 
 
 def give_below(root: str, uid: int) -> None:

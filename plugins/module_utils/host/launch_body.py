@@ -3,14 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The part of every launch file that is the same for all VMs: POSIX sh. C(launchfile.render) puts the VM's own part before it.
 
-What it must get right: whatever step it is killed at, C(ended) (or the next C(run)) clears up; root follows no link that the VM's uid could have
+What it must get right: whatever step it is killed at, C(ended) (or the next start) clears up; root follows no link that the VM's uid could have
 made; every word is quoted. It runs with C(set -euf): a failing step ends it, and the text in C($step) says which one it was.
+
+A program that the shell starts costs more than all that the shell does itself, and a thousand VMs start at once: what builtins can do, they do.
 """
 
 from __future__ import annotations
 
-from .launch_ending import ENDED, STOP, TRIM_FUNCTION
+from .launch_ending import ENDED, STOP
 from .launch_sandbox import SANDBOX
+from .launch_supervise import SUPERVISE
 
 _COMMON = r"""
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
@@ -36,7 +39,7 @@ alive() {
 # Sets pid, start_time, boot_id, host_boot_id of the recorded process; false when none is recorded.
 recorded() {
     pid='' start_time='' boot_id='' host_boot_id=''
-    [ -f "$run/pid" ] && read -r pid start_time boot_id host_boot_id < "$run/pid" && [ -n "$host_boot_id" ]
+    [ -f "$run/pid" ] && read -r pid start_time boot_id host_boot_id _ < "$run/pid" && [ -n "$host_boot_id" ]
 }
 
 running() {
@@ -59,10 +62,10 @@ record() {
 """
 
 _RUN = r"""
-in_private_mounts() {
-    # Slave: what the host mounts and unmounts later is seen, nothing of ours is seen by the host. The pid stays the same.
-    [ -z "$uid" ] || exec unshare --mount --propagation slave -- /bin/sh "$dir/launch" inside
-    run_vmm
+# Slave: what the host mounts and unmounts later is seen, nothing of ours is seen by the host. The pid stays the same.
+private() { # verb...
+    [ -z "$uid" ] || exec unshare --mount --propagation slave -- /bin/sh "$dir/launch" "$@"
+    exec /bin/sh "$dir/launch" "$@"
 }
 
 run_vmm() {
@@ -70,35 +73,32 @@ run_vmm() {
     trap 'fail "The VMM was not started: could not $step. See the end of $dir/vmm.log"' EXIT
     [ -d "$run_root" ] || (umask 022 && mkdir -p -- "$run_root")
     [ -d "$run" ] || mkdir -m 0711 -- "$run"
-    # Until this process is the VMM: the 'run' of a supervisor that was killed may still be on its way.
-    exec 8>> "$run/launch.lock"
-    flock --timeout "$start_timeout_s" 8
     if running; then trap - EXIT; echo "$name: runs already as process $pid" >&2; exit 1; fi
-    rotate_logs
     exec </dev/null >> "$dir/vmm.log" 2>&1
     step='clear up after the last run'
-    clear_up
+    if [ -e "$run/pid" ] || [ -e "$run/taps" ] || [ -e "$dir/granted" ]; then clear_up; rm -f -- "$run/pid"; fi
+    # What a task kept of the process that ran before it changed the definition: this one is started from what is there now.
+    if [ -e "$dir/launch.running" ] || [ -e "$dir/booted.json" ]; then rm -f -- "$dir/launch.running" "$dir/booted.json"; fi
     [ ! -e "$run/problem" ] || rm -f -- "$run/problem"
-    if [ -n "$uid" ]; then
-        install -d -m 0700 -o "$uid" -g "$uid" -- "$run/vmm"
-    else
-        mkdir -m 0700 -- "$run/vmm"
+    begin_console
+    if [ -d "$run/vmm" ]; then :
+    elif [ -n "$uid" ]; then install -d -m 0700 -o "$uid" -g "$uid" -- "$run/vmm"
+    else mkdir -m 0700 -- "$run/vmm"
     fi
-    cp -- "$dir/vm.json" "$run/booted.json"
     ulimit -c 0
     ulimit -n 65536 2>/dev/null || :
     cd -- "$run"
+    before_start
     vmm_taps
     if [ -n "$uid" ]; then open_sandbox; else vmm_seeds; fi
     step="run $binary"
     [ -x "$binary" ] || fail "$binary is missing or not executable. Install that version again, or set backend_version with state=restarted."
     say_who_runs
     trap - EXIT
-    exec 8>&-
     exec_vmm
 }
 
-rotate_logs() {
+begin_console() {
     if [ "$console" = "$dir/console.log" ]; then
         [ ! -L "$console" ] || rm -f -- "$console"
         [ ! -e "$console" ] || mv -f -- "$console" "$dir/console.previous.log"
@@ -106,29 +106,24 @@ rotate_logs() {
         # A file of the user's: appended to. By the link in our own directory the log trimmer finds it.
         ln -sfn -- "$console" "$dir/console.log"
     fi
-    [ -e "$dir/events.jsonl" ] || : >> "$dir/events.jsonl"
-    [ -e "$dir/vmm.log" ] || : >> "$dir/vmm.log"
-    # shellcheck disable=SC2046 # two numbers
-    set -- $(stat -c %s -- "$dir/vmm.log" "$dir/events.jsonl")
-    if [ "$1" -gt 65536 ]; then
-        tail -c 65536 -- "$dir/vmm.log" > "$dir/vmm.log.new"
-        mv -f -- "$dir/vmm.log.new" "$dir/vmm.log"
-    fi
-    if [ "$2" -gt "$events_max_bytes" ]; then
-        tail -n "$events_keep_lines" -- "$dir/events.jsonl" > "$dir/events.new"
-        mv -f -- "$dir/events.new" "$dir/events.jsonl"
-    fi
 }
 
-# The event first: with the pid file, others go on ('boot' writes the next event).
+# The event first: with the pid file, others go on. The fifth word says who sees to the rest of the start: a process of ours ('self'), or whoever asked
+# for it and watches, until the socket named there is made ('-': at once).
 say_who_runs() {
     read -r boot_id < /proc/sys/kernel/random/uuid
     read -r host_boot_id < /proc/sys/kernel/random/boot_id
-    read_stat "$$"
+    # Not $$, which is the parent's in a subshell.
+    read -r self _ < /proc/self/stat
+    read_stat "$self"
     set -- $stat
+    started=${20} rest=self
+    if [ -e "$run/watched" ] && ! has_after_start; then rest=${wait_socket:--}; fi
     record start ''
-    printf '%s %s %s %s\n' "$$" "${20}" "$boot_id" "$host_boot_id" > "$run/pid.new"
-    mv -f -- "$run/pid.new" "$run/pid"
+    # One write: whoever reads it has all of it or nothing.
+    printf '%s %s %s %s %s\n' "$self" "$started" "$boot_id" "$host_boot_id" "$rest" > "$run/pid"
+    # A child of nobody's: the VMM, which this process is about to be, would not wait for it.
+    [ "$rest" != self ] || ( boot_vmm 9>&- & )
 }
 
 tap() { # name, bridge or '', mtu or '', further words for ip tuntap
@@ -146,55 +141,58 @@ tap() { # name, bridge or '', mtu or '', further words for ip tuntap
 """
 
 _BOOT = r"""
-# Beside the VMM, outside its sandbox: waits for its socket and gives it what it needs to boot. $MAINPID is the VMM's.
+# Beside the VMM, outside its sandbox: waits for its socket and gives it what it needs to boot. Knows what say_who_runs set.
 boot_vmm() {
+    trap - EXIT
     uptime_s
     deadline=$(( up + start_timeout_s + 1 )) dead=''
-    until recorded && [ "$pid" = "$MAINPID" ]; do
-        not_yet 'was not started'
-    done
-    cd -- "$run"
     # A guest may be through before we look (a function VM): a socket that is there is enough.
     until [ -z "$wait_socket" ] || [ -S "$wait_socket" ]; do
         not_yet "has not made its socket $wait_socket"
     done
     after_start
-    rm -f -- "$run/problem"
     record boot ''
     : > "$run/up"
 }
 
 # Called while something is missing. A process found dead is given another look: it may have done it and ended between the two.
 not_yet() {
-    if [ -n "$dead" ]; then
-        [ ! -s "$run/problem" ] || { cat -- "$run/problem" >&2; exit 1; }
-        fail "The VMM ended before it was ready."
-    fi
-    alive "$MAINPID" '' || { dead=yes; return 0; }
+    [ -z "$dead" ] || give_up 'The VMM ended before it was ready.'
+    alive "$self" "$started" || { dead=yes; return 0; }
     uptime_s
-    [ "$up" -lt "$deadline" ] || fail "The VMM $1 within $start_timeout_s s."
-    sleep 0.005
+    [ "$up" -lt "$deadline" ] || give_up "The VMM $1 within $start_timeout_s s."
+    sleep 0.01
+}
+
+give_up() {
+    printf '%s\n' "$*" > "$run/problem"
+    if alive "$self" "$started"; then kill -KILL "$self" 2>/dev/null || :; fi
+    fail "$*"
 }
 
 after() { # a command of after_start
     uptime_s
     left=$(( deadline - up ))
     [ "$left" -gt 0 ] || left=1
-    timeout -k 1 "$left" "$@" >> "$dir/vmm.log" 2>&1 || fail "Starting the guest failed (code $?): $1 ${2-} ${3-} ${4-}"
+    if [ -n "$uid" ]; then as=as_vm; else as=''; fi
+    $as timeout -k 1 "$left" "$@" >> "$dir/vmm.log" 2>&1 || give_up "Starting the guest failed (code $?): $1 ${2-} ${3-} ${4-}"
 }
 """
 
 _VERBS = r"""
+# What runs was started by the file that was here before it was written anew: its own end is there.
 case ${1-} in
-    run) in_private_mounts ;;
+    stop|ended|clear) if [ "$0" = "$dir/launch" ] && [ -e "$0.running" ]; then exec /bin/sh "$0.running" "$@"; fi ;;
+esac
+case ${1-} in
+    run) private inside ;;
     inside) run_vmm ;;
-    boot) boot_vmm ;;
+    supervise) supervise "${2-}" "${3-}" ;;
     stop) stop_vmm ;;
     ended) ended "${2-plain}" ;;
     clear) running || { clear_up; rm -f -- "$run/pid"; } ;;
-    trim) trim ;;
-    *) echo "usage: $0 run|boot|stop|ended|clear|trim" >&2; exit 2 ;;
+    *) echo "usage: $0 run|supervise|stop|ended|clear" >&2; exit 2 ;;
 esac
 """
 
-BODY = _COMMON + _RUN + SANDBOX + _BOOT + STOP + ENDED + TRIM_FUNCTION + _VERBS
+BODY = _COMMON + _RUN + SANDBOX + _BOOT + STOP + ENDED + SUPERVISE + _VERBS

@@ -1,20 +1,9 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of a launch file for the end of a VM: stopping, recording, restarting by policy, clearing up, bounding logs. POSIX sh; see C(launch_body)."""
+"""The part of a launch file for the end of a VM: stopping, recording, restarting by policy, clearing up. POSIX sh; see C(launch_body)."""
 
 from __future__ import annotations
-
-# Shared with the host-wide trimmer of the systemd supervisor. Holes keep offsets valid for readers and for the VMM, which appends. Where the
-# file system cannot punch holes the file is emptied: bounded counts more than the last lines.
-TRIM_FUNCTION = r"""
-trim_log() { # path, most bytes, allocated 512-byte blocks, size
-    [ $(( $3 * 512 )) -gt "$2" ] || return 0
-    cut=$(( ($4 - $2 / 2) / 4096 * 4096 ))
-    [ "$cut" -gt 0 ] || return 0
-    fallocate --punch-hole --offset 0 --length "$cut" -- "$1" 2>/dev/null || : > "$1"
-}
-"""
 
 STOP = r"""
 # For a stop that no task makes: systemctl stop, or the host going down.
@@ -49,11 +38,10 @@ ENDED = r"""
 # After the process: $EXIT_CODE (exited, killed, dumped, or unknown) and $EXIT_STATUS (a number, or a signal's name without SIG).
 ended() { # systemd or plain
     if running; then exit 0; fi
-    was_up=no
-    [ ! -e "$run/up" ] || was_up=yes
-    reason=''
+    was_up=no reason=''
     if recorded; then
         end_reason
+        came_up && was_up=yes
         # A run of this verb that was killed has recorded it already.
         case $(tail -n 1 -- "$dir/events.jsonl" 2>/dev/null) in
             *'"event":"exit"'*"$boot_id"*) ;;
@@ -61,7 +49,10 @@ ended() { # systemd or plain
         esac
     fi
     clear_up
+    bound_logs
     rm -f -- "$run/pid"
+    # The policy as it is now: a task may have changed it while the VM ran.
+    . "$dir/policy"
     if [ "$was_up" = yes ] && wants_restart && restarts_left; then
         case $1 in
             systemd) systemctl --no-block start "vmcp-vm@$name.service" ;;
@@ -82,6 +73,30 @@ end_reason() {
         # The mark of a task that was killed before it did anything says nothing of a crash that comes long after it.
         request|host|restart) if [ "$reason" != crash ] || [ -z "${by-}" ] || alive "$by" "${by_start-}"; then reason=$asked; fi ;;
     esac
+}
+
+# A start that failed is not tried again by policy. Where nobody is left to say that it was up, two seconds of life do, and an end in good order.
+came_up() {
+    [ ! -e "$run/problem" ] || return 1
+    [ ! -e "$run/up" ] && [ "$reason" = crash ] || return 0
+    uptime_s
+    [ $(( up * 100 - start_time )) -ge 200 ]
+}
+
+bound_logs() {
+    [ -e "$dir/vmm.log" ] && [ -e "$dir/events.jsonl" ] || return 0
+    # shellcheck disable=SC2046 # two numbers
+    set -- $(stat -c %s -- "$dir/vmm.log" "$dir/events.jsonl")
+    if [ "$1" -gt 65536 ]; then
+        # Emptied and filled again, not replaced: it may belong to the VM's uid.
+        tail -c 65536 -- "$dir/vmm.log" > "$dir/vmm.log.new"
+        cat -- "$dir/vmm.log.new" > "$dir/vmm.log"
+        rm -f -- "$dir/vmm.log.new"
+    fi
+    if [ "$2" -gt "$events_max_bytes" ]; then
+        tail -n "$events_keep_lines" -- "$dir/events.jsonl" > "$dir/events.new"
+        mv -f -- "$dir/events.new" "$dir/events.jsonl"
+    fi
 }
 
 wants_restart() {
@@ -118,7 +133,7 @@ clear_up() {
     take_back
     if [ -d "$run/files" ]; then rmdir -- "$run/files" || :; fi
     if [ -d "$run/jail" ]; then rmdir -- "$run/jail" || :; fi
-    set -- "$run/stopping" "$run/up" "$run/satisfied.json" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new" "$run/booted.json" "$run/vmm"
+    set -- "$run/stopping" "$run/up" "$run/satisfied.json" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new" "$run/watched" "$run/mounts" "$run/vmm"
     for leftover; do
         if [ -e "$leftover" ]; then rm -rf --one-file-system -- "$@"; break; fi
     done
@@ -135,20 +150,16 @@ remove_taps() {
 # Undoes what allow() did, where the path still names the file that it was done to.
 take_back() {
     [ -f "$dir/granted" ] || return 0
-    while read -r inode who path; do
+    while read -r inode who before path; do
         [ "$(stat -L -c '%d:%i' -- "$path" 2>/dev/null)" = "$inode" ] || continue
+        if [ "$before" != - ]; then
+            setfacl -m "u:$who:$before" -- "$path" 2>/dev/null || :
+            continue
+        fi
         setfacl -x "u:$who" -- "$path" 2>/dev/null || continue
         # An access list that only a mask is left of was made by us: the file's mode then says all again.
         getfacl -cEp -- "$path" | grep -qE '^(user|group):[^:]+:' || setfacl -b -- "$path"
     done < "$dir/granted"
     rm -f -- "$dir/granted"
-}
-
-trim() {
-    for log in "$console" "$dir/vmm.log"; do
-        [ -f "$log" ] || continue
-        # shellcheck disable=SC2046 # two numbers
-        trim_log "$log" "$console_max_bytes" $(stat -c '%b %s' -- "$log")
-    done
 }
 """

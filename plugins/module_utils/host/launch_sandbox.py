@@ -11,42 +11,55 @@ seed() { # path, file to make it from: without a sandbox
     [ -e "$1" ] || { cp -- "$2" "$1.new" && mv -- "$1.new" "$1"; }
 }
 
-# Everything mounted from here on is in the private mount namespace, and vanishes with it.
+# Everything mounted here is in the private mount namespace, and vanishes with it. What is to be bound is collected first: one mount for all.
 open_sandbox() {
     step='mount the sandbox'
-    groups=''
+    groups='' table=''
     if [ -n "$jailer" ]; then
-        mkdir -p -m 0711 -- "$run/jail"
+        [ -d "$run/jail" ] || mkdir -m 0711 -- "$run/jail"
         mount -t tmpfs -o mode=0711,size=512m,nosuid vmcp "$run/jail"
         # The jailer makes what is missing of this path itself; it must be there for the mounts.
         jail_root=$run/jail/${binary##*/}/$name/root
-        umask 066
-        mkdir -p -- "$jail_root/files" "$jail_root/vmm"
-        umask 077
-        mount -o bind "$run/vmm" "$jail_root/vmm"
         files=$jail_root/files
+        umask 066
+        mkdir -p -- "$files$own_data" "$jail_root/vmm"
+        umask 077
+        bind "$run_word/vmm" "$run_word/jail/$binary_word/$name/root/vmm" bind
+        files_word=$run_word/jail/$binary_word/$name/root/files
     else
-        mkdir -p -m 0711 -- "$run/files"
+        [ -d "$run/files" ] || mkdir -m 0711 -- "$run/files"
         mount -t tmpfs -o mode=0711,size=64m,nosuid vmcp "$run/files"
-        files=$run/files
+        files=$run/files files_word=$run_word/files
+        [ -z "$own_data" ] || mkdir -m 0711 -- "$files$own_data"
     fi
+    [ -z "$own_data" ] || bind "$dir_word/data" "$files_word$own_data" bind,nosuid,nodev,noexec
     vmm_files
     [ -n "$jailer" ] || vmm_devices
+    step='mount the files of the VM'
+    printf '%s' "$table" > "$run/mounts"
+    mount --all --fstab "$run/mounts"
+    vmm_access
+    vmm_own_files
+}
+
+# Paths as words of a table of file systems (blanks as octal numbers).
+bind() { # what, where, options
+    table="$table$1 $2 none $3 0 0
+"
 }
 
 as_vm() { setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- "$@"; }
 
-expose() { # alias, path, ro or rw: a file of the host's
+expose() { # alias, path, path as a word of the table, ro or rw: a file of the host's
     step="give the VM the file $2"
     if [ -b "$2" ]; then
-        case $3 in rw) mode=0600 ;; *) mode=0400 ;; esac
+        case $4 in rw) mode=0600 ;; *) mode=0400 ;; esac
         # shellcheck disable=SC2046 # two numbers
         mknod -m "$mode" -- "$files/$1" b $(stat -L -c '0x%t 0x%T' -- "$2")
         chown "$uid:$uid" -- "$files/$1"
     elif [ -f "$2" ] || [ -S "$2" ]; then
         : > "$files/$1"
-        mount -o "bind,$3" -- "$2" "$files/$1"
-        allow "$files/$1" "$2" "$3"
+        bind "$3" "$files_word/$1" "bind,$4"
     elif [ -e "$2" ]; then
         fail "$2 is neither a file, a block device nor a socket, so it cannot be given to a VM."
     else
@@ -55,56 +68,73 @@ expose() { # alias, path, ro or rw: a file of the host's
 }
 
 # Looks at the mounted file, not at its path: what was mounted cannot be exchanged any more.
+access() { # alias, path, ro or rw; then mode, uid and gid of the mounted file
+    mode=${4#"${4%???}"} digit=${4#"${4%?}"}
+    if [ "$5" = "$uid" ]; then digit=${mode%??}
+    elif [ "$6" = "$uid" ]; then digit=${mode%?} digit=${digit#?}
+    fi
+    case $3$digit in ro[4567]|rw[67]) return 0 ;; esac
+    allow "$files/$1" "$2" "$3"
+}
+
 allow() { # mounted file, path, ro or rw
+    step="give the VM the file $2"
     case $3 in
         rw) as_vm test -r "$1" -a -w "$1" && return 0; rights=rw ;;
         *) as_vm test -r "$1" && return 0; rights=r ;;
     esac
     command -v setfacl > /dev/null || fail "uid $uid may not open $2, and setfacl is missing to allow it. Install the package 'acl', or change the file's mode."
-    printf '%s %s %s\n' "$(stat -c '%d:%i' -- "$1")" "$uid" "$2" >> "$dir/granted"
+    # An entry that somebody made for this uid is put back, not taken away, in the end.
+    before=$(getfacl -cnEp -- "$1" 2>/dev/null | sed -n "s/^user:$uid://p")
+    printf '%s %s %s %s\n' "$(stat -c '%d:%i' -- "$1")" "$uid" "${before:--}" "$2" >> "$dir/granted"
     # A read-only bind mount refuses it: through the path then, which names the same file.
     setfacl -m "u:$uid:$rights" -- "$1" 2>/dev/null || setfacl -m "u:$uid:$rights" -- "$2" ||
         fail "uid $uid may not open $2, and its file system takes no access list. Change the file's mode or owner, or move it to another file system."
 }
 
-own() { # alias, path below data/, file to make it from or '': the VM's uid resolves it with its own rights, in a link that root never follows
+own() { # alias, path below data/: the VM's uid resolves it with its own rights, in a link that root never follows
     step="give the VM its file $2"
-    if [ ! -d "$files/+data" ]; then
-        mkdir -m 0711 -- "$files/+data"
-        mount -o bind,nosuid,nodev,noexec -- "$dir/data" "$files/+data"
-    fi
     ln -s -- "+data/$2" "$files/$1"
-    if [ -n "$3" ] && ! as_vm test -e "$files/+data/$2"; then
-        [ -r "$3" ] || fail "$3 is not there to make the VM's file $2 from. Install the package that has it, or correct the VM's configuration."
-        # Read by root, written by the VM's uid.
-        as_vm dd "of=$files/+data/$2.new" status=none < "$3"
-        as_vm mv -- "$files/+data/$2.new" "$files/+data/$2"
-    fi
 }
 
-document() { # alias, file name: a copy that the VM's uid may read
+own_seed() { # path below data/, file to make it from
+    step="give the VM its file $1"
+    as_vm test -e "$files/+data/$1" && return 0
+    [ -r "$2" ] || fail "$2 is not there to make the VM's file $1 from. Install the package that has it, or correct the VM's configuration."
+    # Read by root, written by the VM's uid.
+    as_vm dd "of=$files/+data/$1.new" status=none < "$2"
+    as_vm mv -- "$files/+data/$1.new" "$files/+data/$1"
+}
+
+document() { # alias, file name: root's to write, and its group's, the VM's, to read
     step="give the VM its document $2"
-    install -m 0400 -o "$uid" -g "$uid" -- "$dir/$2" "$files/$1"
+    : > "$files/$1"
+    bind "$dir_word/$2" "$files_word/$1" bind,ro
 }
 
 log_file() { # alias: the VMM's own log, for a VMM that cannot write it to stderr
     step='give the VM its log'
-    : >> "$dir/vmm.log"
-    chown "$uid:$uid" -- "$dir/vmm.log"
     : > "$files/$1"
-    mount -o bind -- "$dir/vmm.log" "$files/$1"
+    bind "$dir_word/vmm.log" "$files_word/$1" bind
 }
 
-device() { # path
+log_access() { # owner of the mounted file
+    [ "$1" = "$uid" ] || chown "$uid:$uid" -- "$dir/vmm.log"
+}
+
+need_device() { # path
     step="give the VM the device $1"
     [ -c "$1" ] || fail "$1 is not there. Load its kernel module, or see vmcp_host_info."
-    set -- "$1" $(stat -L -c '%a %g 0x%t 0x%T' -- "$1")
-    case $2 in *[67]) return 0 ;; esac
-    case $2 in *[67]?) if [ "$3" -ne 0 ]; then groups=${groups:+$groups,}$3; return 0; fi ;; esac
+}
+
+device() { # path, as a word; its mode, gid and numbers
+    step="give the VM the device $1"
+    case $3 in *[67]) return 0 ;; esac
+    case $3 in *[67]?) if [ "$4" -ne 0 ]; then groups=${groups:+$groups,}$4; return 0; fi ;; esac
     # Root's alone: a node of the VM's own lies over it, in its mount namespace only.
-    node=$files/+dev${1##*/}
-    mknod -m 0600 -- "$node" c "$4" "$5"
-    chown "$uid:$uid" -- "$node"
-    mount -o bind -- "$node" "$1"
+    node=+dev${1##*/}
+    mknod -m 0600 -- "$files/$node" c "$5" "$6"
+    chown "$uid:$uid" -- "$files/$node"
+    bind "$files_word/$node" "$2" bind
 }
 """

@@ -38,6 +38,21 @@ class VmLayout:
         """The shell file that starts, boots, stops and clears up after the VMM; root-owned, 0600."""
         return f"{self.dir}/launch"
 
+    @property
+    def policy(self) -> str:
+        """What happens after an end, for the launch file to read: apart from it, because it counts at once."""
+        return f"{self.dir}/policy"
+
+    @property
+    def launch_running(self) -> str:
+        """The launch file of the running process, while C(launch) has become another one. Absent: they are the same."""
+        return f"{self.dir}/launch.running"
+
+    @property
+    def booted(self) -> str:
+        """The definition of the running process, while C(vm.json) has become another one. Absent: they are the same."""
+        return f"{self.dir}/booted.json"
+
     def document(self, name: str) -> str:
         """A file that the VMM reads at start (its configuration in its own words), root-owned."""
         return f"{self.dir}/{name}"
@@ -71,13 +86,33 @@ class VmLayout:
     # --- run time, root-owned 0711, gone after a reboot ----------------------------------------------------
     @property
     def pid(self) -> str:
-        """One line: C(PID STARTTIME BOOT_ID HOST_BOOT_ID); STARTTIME is field 22 of C(/proc/PID/stat)."""
+        """One line: C(PID STARTTIME BOOT_ID HOST_BOOT_ID REST); STARTTIME is field 22 of C(/proc/PID/stat), REST: see C(processes.Recorded)."""
         return f"{self.run}/pid"
 
     @property
-    def booted(self) -> str:
-        """Copy of vm.json as it was when the process started; pending changes are the difference."""
-        return f"{self.run}/booted.json"
+    def watched(self) -> str:
+        """There while a task watches the start, and says itself that the VM is up."""
+        return f"{self.run}/watched"
+
+    @property
+    def up(self) -> str:
+        """There once the start is through."""
+        return f"{self.run}/up"
+
+    @property
+    def problem(self) -> str:
+        """Why a start failed, in a sentence."""
+        return f"{self.run}/problem"
+
+    @property
+    def supervisor(self) -> str:
+        """The plain supervisor's process, in the form of C(pid)."""
+        return f"{self.run}/supervisor"
+
+    @property
+    def supervisor_lock(self) -> str:
+        """Held by the plain supervisor for its life, and by what it starts until that is the VMM."""
+        return f"{self.run}/supervisor.lock"
 
     @property
     def stopping(self) -> str:

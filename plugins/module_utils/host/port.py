@@ -60,5 +60,6 @@ class Supervisor(t.Protocol):
     def autostart(self, vm: VmLayout) -> bool:
         """Whether it does now."""
 
-    def forget(self, vm: VmLayout) -> None:
-        """Drops every trace the supervisor keeps of a removed VM (failed state, links)."""
+    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+        """Ends all of them by force and drops every trace the supervisor keeps of them (failed state, links), for VMs that are to be removed:
+        nothing starts them again, and their ends need not be recorded. Name to error text for those whose process is not gone at the deadline."""

@@ -29,12 +29,14 @@ _GONE = ("Z", "X", "x")
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """The pid file's line."""
+    """The pid file's line. C(rest): who sees to the rest of the start: C(self), the launch file; else whoever asked for it and watches, until the
+    socket of this name (below the VM's run-time directory; C(-): none) is made."""
 
     pid: int
     start_time: int  # clock ticks after the host's boot
     boot_id: str
     host_boot_id: str
+    rest: str = "self"
 
 
 def host_boot_id() -> str:
@@ -54,7 +56,7 @@ def parse_record(path: str) -> Recorded | None:
     except FileNotFoundError:
         return None
     try:
-        return Recorded(pid=int(words[0]), start_time=int(words[1]), boot_id=words[2], host_boot_id=words[3])
+        return Recorded(int(words[0]), int(words[1]), words[2], words[3], *words[4:5])
     except (IndexError, ValueError):
         return None
 
@@ -113,12 +115,15 @@ def memory_bytes(pid: int) -> int | None:
 def send(vm: VmLayout, number: signal.Signals) -> bool:
     """Sends a signal to the VM's process, and to no other: the pid is pinned by a descriptor before it is verified. False when none runs."""
     record = recorded(vm)
-    if record is None:
-        return False
+    return record is not None and end(record, number)
+
+
+def end(record: Recorded, number: signal.Signals) -> bool:
+    """As C(send), for a process recorded elsewhere: a supervisor."""
     with _pinned(record) as descriptor:
         if descriptor is None:
             return False
-        with contextlib.suppress(ProcessLookupError), os_errors(f"signal process {record.pid} of VM {vm.name}"):
+        with contextlib.suppress(ProcessLookupError), os_errors(f"signal process {record.pid}"):
             signal.pidfd_send_signal(descriptor, number)
             return True
     return False

@@ -16,7 +16,8 @@ import typing as t
 from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
-from .files import ensure_dir, give_below, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
+from .files import ensure_dir, give_below, keep_former, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
+from .processes import current
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout
@@ -58,7 +59,7 @@ class Store:
         return isinstance(body, dict) and body.get("protected") is True
 
     def booted(self, name: str) -> Definition | None:
-        """The definition with which the running process was started; None when none runs."""
+        """The definition with which the running process was started, where it is not the stored one; else None."""
         return self._read(name, self.layout.vm(name).booted)
 
     def _read(self, name: str, path: str) -> Definition | None:
@@ -106,10 +107,14 @@ class Store:
         return " VMs made as root are seen with become: true only." if os.geteuid() != 0 and not self.layout.is_system else ""
 
     def save(self, definition: Definition) -> None:
-        """Writes vm.json atomically, and makes the VM's directories where they are missing."""
+        """Writes vm.json atomically, and makes the VM's directories where they are missing. The definition of a running process is kept as
+        C(booted) until it ends."""
         vm = self.layout.vm(definition.name)
         self.ensure_dirs(vm, definition.generated.get("uid"))
-        write_atomic(vm.definition, definition.to_json())
+        text = definition.to_json()
+        if current(vm) is not None:
+            keep_former(vm.definition, vm.booted, text)
+        write_atomic(vm.definition, text)
 
     def ensure_dirs(self, vm: VmLayout, uid: int | None) -> None:
         """0711, so that a uid reaches its own data and sees nothing else; C(data) belongs to the VM's uid alone."""

@@ -68,7 +68,7 @@ class Applier:
         if self.plan.metadata is not None:
             definition = dataclasses.replace(definition, metadata_digest=self.store.save_secrets(definition.name, self.plan.metadata))
         self.store.ensure_dirs(self.vm, definition.generated.get("uid"))
-        write_launch_files(self.store, definition, self.host)
+        write_launch_files(self.store, definition)
         self._launch_is_written = True
         former = situation(self.store, definition.name, observe=False).definition
         self.store.save(definition)
@@ -99,7 +99,7 @@ class Applier:
         began = time.monotonic()
         if not self._launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
-            write_launch_files(self.store, definition, self.host)
+            write_launch_files(self.store, definition)
         supervisor = self._supervisor(definition)
         supervisor.ensure_installed()
         failed = supervisor.start([self.vm], began + START_S).get(definition.name)
@@ -193,9 +193,9 @@ class Applier:
         stored = self.definition or situation(self.store, self.plan.name, observe=False).definition
         keep = step.args.get("keep") or []
         for supervisor in [self._supervisor(stored)] if stored else supervisors(self.store.layout):
-            supervisor.kill(self.vm, time.monotonic() + KILL_S)
-            supervisor.set_autostart(self.vm, False)
-            supervisor.forget(self.vm)
+            left = supervisor.remove([self.vm], time.monotonic() + KILL_S)
+            if left:
+                raise DeadlineExceeded(left[self.plan.name])
         layout, name = self.store.layout, self.plan.name
         self.store.remove(name, keep_data=bool(keep), give_back=lambda: allocations.release(layout, name, lock_timeout_s=self.lock_timeout_s))
 

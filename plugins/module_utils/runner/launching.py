@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..backends.port import Isolation
+from ..backends.port import Isolation, LaunchSpec
 from ..backends.registry import driver
 from ..errors import FailedPrecondition, Violation
-from ..host import allocations, files, launchfile
+from ..host import allocations, files, launchfile, processes
 from ..host.host_json import HostDefaults
 from ..host.store import Store
 from ..model.definition import Definition
@@ -29,17 +29,25 @@ def isolation_of(definition: Definition) -> Isolation:
     return Isolation(uid=definition.generated.get("uid"), jail=bool(security.get("jail")), seccomp=bool(security.get("seccomp", True)))
 
 
-def write_launch_files(store: Store, definition: Definition, host: HostDefaults) -> None:
-    """Writes documents first and the launch file last; files that are the same already are left alone."""
+def write_launch_files(store: Store, definition: Definition) -> None:
+    """Writes documents first and the launch file last; files that are the same already are left alone. What a running process was started from is
+    kept as long as it runs: it is ended by its own launch file."""
     vm = store.layout.vm(definition.name)
-    documents, text = launch_texts(vm, definition, host, store.secrets(definition.name).get("metadata"))
-    for name, content in documents.items():
-        files.write_if_different(vm.document(name), content)
+    spec, text = launch_texts(vm, definition, store.secrets(definition.name).get("metadata"))
+    uid = definition.generated.get("uid")
+    for name, content in spec.documents.items():
+        # Root's to write, the VM's to read: by its group.
+        files.write_if_different(vm.document(name), content, mode=0o600 if uid is None else 0o640, gid=-1 if uid is None else uid)
+    if uid is not None and spec.vmm_log_in_sandbox:
+        files.ensure_file(vm.vmm_log, 0o600, uid)
+    files.write_if_different(vm.policy, launchfile.render_policy(definition.restart_policy))
+    if processes.current(vm) is not None:
+        files.keep_former(vm.launch, vm.launch_running, text)
     files.write_if_different(vm.launch, text)
 
 
-def launch_texts(vm: VmLayout, definition: Definition, host: HostDefaults, metadata: t.Any) -> tuple[t.Mapping[str, str], str]:
-    """Documents and launch file. Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
+def launch_texts(vm: VmLayout, definition: Definition, metadata: t.Any) -> tuple[LaunchSpec, str]:
+    """How it is started (with the documents) and its launch file. Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
     backend = driver(definition.backend)
     config = read_config(definition.config)
     isolation = isolation_of(definition)
@@ -50,12 +58,10 @@ def launch_texts(vm: VmLayout, definition: Definition, host: HostDefaults, metad
         vm,
         spec,
         isolation,
-        restart_policy=definition.restart_policy,
         shutdown_timeout_s=SHUTDOWN_GRACE_S,
-        console_max_bytes=host.console_max_bytes,
         console_path=config.console.path if config.console.output == "file" else None,
     )
-    return spec.documents, text
+    return spec, text
 
 
 def launch_lacks(store: Store, definition: Definition, host: HostDefaults, root: bool, metadata: t.Any) -> list[Violation]:
@@ -65,7 +71,7 @@ def launch_lacks(store: Store, definition: Definition, host: HostDefaults, root:
     if metadata is None:
         metadata = store.secrets(definition.name).get("metadata")
     try:
-        launch_texts(store.layout.vm(definition.name), with_allocation(definition, given, root), host, metadata)
+        launch_texts(store.layout.vm(definition.name), with_allocation(definition, given, root), metadata)
     except FailedPrecondition as exc:
         return [Violation("backend", exc.msg)]
     return []

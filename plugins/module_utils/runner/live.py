@@ -42,7 +42,7 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
     if definition is None and broken is None:
         return Situation(name, leftovers=store.has_remains(name), only_data=store.has_only_data(name))
     process, history = process_or_history(vm)
-    booted = store.booted(name) if process else None
+    booted = (store.booted(name) or definition) if process else None
     vmm_state = unresponsive = None
     running_as = booted or definition
     if process and running_as and observe:

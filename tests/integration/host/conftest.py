@@ -43,4 +43,4 @@ def maker() -> t.Iterator[Maker]:
 
 @pytest.fixture
 def plain(maker: Maker) -> PlainSupervisor:
-    return PlainSupervisor(maker.layout, trim_interval_s=1)
+    return PlainSupervisor(maker.layout, trim_interval_s=1, console_max_bytes=1 << 20)

@@ -33,8 +33,7 @@ def systemd_maker(request: pytest.FixtureRequest) -> t.Iterator[Maker]:
     yield Maker(LAYOUT, stub)
     supervisor = SystemdSupervisor(LAYOUT)
     for name in Store(LAYOUT).names():
-        supervisor.kill(LAYOUT.vm(name), soon())
-        supervisor.forget(LAYOUT.vm(name))
+        assert supervisor.remove([LAYOUT.vm(name)], soon()) == {}
         Store(LAYOUT).remove(name)
 
 

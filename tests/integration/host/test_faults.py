@@ -20,6 +20,8 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPre
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors import plain as plain_supervisor
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.ending import clear_up_after
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes uids, mounts and taps")]
@@ -48,7 +50,7 @@ def nothing_left(vm: VmLayout, disk: pathlib.Path) -> None:
     assert "70777" not in access
     assert "mask" not in access
     assert not os.path.exists(f"{vm.dir}/granted")
-    left = set(os.listdir(vm.run) if os.path.exists(vm.run) else ()) - {"started", "problem", "supervisor", "supervisor.lock", "launch.lock"}
+    left = set(os.listdir(vm.run) if os.path.exists(vm.run) else ()) - {"problem", "supervisor.lock"}
     assert left == set()
     assert vm.run.replace(" ", "\\040") not in pathlib.Path("/proc/self/mountinfo").read_text()
 
@@ -73,7 +75,7 @@ def test_a_start_that_is_killed_at_any_point_is_cleared_up_after(everything: tup
     for step in range(25):
         killed_after(vm, step * whole / 20)
         reached.add("pid" if os.path.exists(vm.pid) else "granted" if os.path.exists(f"{vm.dir}/granted") else "nothing")
-        plain.forget(vm)
+        clear_up_after(vm)
         nothing_left(vm, disk)
     assert {"pid", "nothing"} <= reached, "the kills were spread over the whole start"
 
@@ -92,7 +94,10 @@ def test_a_supervisor_that_is_killed_at_any_point_leaves_a_vm_that_can_be_starte
     vm = maker.define("web", maker.stub_spec("stay"))
     plain.ensure_installed()
     for step in range(10):
-        plain._spawn(vm)
+        lock = plain_supervisor._lock(vm)
+        assert lock is not None
+        plain_supervisor._spawn(vm, lock, adopt=False)
+        os.close(lock)
         time.sleep(step * 0.004)
         record = processes.parse_record(f"{vm.run}/supervisor")
         if record is not None and processes.is_live(record):

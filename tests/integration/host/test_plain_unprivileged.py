@@ -44,7 +44,7 @@ with locks.held(vm.lock, "test", 1):
     until(lambda: "stub speaking" in pathlib.Path(vm.console_log).read_text(), "the console is written")
     plain.kill(vm, soon())
     assert events.last_exit(events.read(vm)).reason == "request"
-    plain.forget(vm)
+    assert plain.remove([vm], soon()) == {{}}
     assert Store(layout).remove("web")
 error = Store(layout).not_found("web", "start")
 assert "become: true" in error.msg, error.msg

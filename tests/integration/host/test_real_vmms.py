@@ -115,7 +115,7 @@ def test_a_vmm_boots_its_guest_and_leaves_nothing_behind(maker: Maker, plain: Pl
         assert os.stat(vm.api_socket).st_mode & 0o077 == 0
         assert events.boot_duration_ms(events.read(vm), process.boot_id) is not None
         plain.kill(vm, soon())
-        assert sorted(os.listdir(vm.run)) == ["launch.lock", "started", "supervisor.lock"]
+        assert sorted(os.listdir(vm.run)) == ["supervisor.lock"]
     assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts_before
     assert os.stat(kernel.path).st_mode & 0o777 == 0o600
 

@@ -22,8 +22,8 @@ echo "stub speaking: $*"
 echo "stub log" >&2
 case $1 in
     stay) exec sleep 300 ;;
-    exit) exit "$2" ;;
-    kill) kill -"$2" $$ ;;
+    exit) sleep 0.3; exit "$2" ;;
+    kill) sleep 0.3; kill -"$2" $$ ;;
     up-then) sleep 0.3; shift; "$@"; exit $? ;;
     print) while :; do echo "a line of console output that goes on and on, 0123456789 0123456789 0123456789"; done ;;
     read) shift; for f; do cat "$f" || exit 9; done; exec sleep 300 ;;
@@ -47,8 +47,9 @@ class Maker:
         generated = {} if isolation.uid is None else {"uid": isolation.uid}
         Store(self.layout).save(Definition(name=name, backend="firecracker", backend_version="0", binary=spec.argv[0], config={}, generated=generated))
         for document, text in spec.documents.items():
-            write_atomic(vm.document(document), text)
-        settings = {"restart_policy": {}, "shutdown_timeout_s": 2, "start_timeout_s": 20, **options}
+            write_atomic(vm.document(document), text, mode=0o640, gid=-1 if isolation.uid is None else isolation.uid)
+        settings = {"shutdown_timeout_s": 2, "start_timeout_s": 20, **options}
+        write_atomic(vm.policy, launchfile.render_policy(settings.pop("restart_policy", {})))
         write_atomic(vm.launch, launchfile.render(vm, spec, isolation, **settings))
         return vm
 

@@ -81,8 +81,8 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         documents={DOCUMENT: json.dumps(body, indent=2, ensure_ascii=False) + "\n"},
         environment=_ENVIRONMENT,
         stdout_is_console=True,
+        before_start=_mtu_commands(taps, isolation),
         after_start=(
-            *_mtu_commands(taps, isolation),
             ("/bin/sh", "-c", _UNTIL_SERVED, remote, socket),
             (remote, "--api-socket", socket, "create", layout.document(DOCUMENT)),
             (remote, "--api-socket", socket, "boot"),

@@ -24,6 +24,10 @@ POLL_S = 0.003
 ABANDONED_POLL_S = 0.2
 # Killing takes the kernel no time, except for a process that waits for a dead disk; clearing up takes some processes of the shell.
 KILL_TIMEOUT_S = 15.0
+NOT_ENDED = (
+    "VM {name!r} was killed, but its process or its clearing up did not end in time. "
+    "See {log}; a process that waits for an unreachable disk ends when the disk is back."
+)
 CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -32,10 +36,7 @@ def kill(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool])
     processes.mark_stopping(vm, "request")
     processes.send(vm, signal.SIGKILL)
     if not wait_ended(vm, max(deadline, time.monotonic() + KILL_TIMEOUT_S), abandoned):
-        raise DeadlineExceeded(
-            f"VM {vm.name!r} was killed, but its process or its clearing up did not end in time. "
-            f"See {vm.vmm_log}; a process that waits for an unreachable disk ends when the disk is back."
-        )
+        raise DeadlineExceeded(NOT_ENDED.format(name=vm.name, log=vm.vmm_log))
 
 
 def terminate(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> None:
@@ -75,6 +76,8 @@ def clear_up_after(vm: VmLayout) -> None:
         return
     run_verb(vm, "ended", "abandoned")
     run_verb(vm, "clear")
+    with os_errors(f"remove {vm.supervisor}"):
+        remove(vm.supervisor)
 
 
 def _require_ours(path: str) -> None:

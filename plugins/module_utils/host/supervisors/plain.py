@@ -1,123 +1,30 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plain supervisor: one small C(/bin/sh) for each running VM, for hosts without systemd, other users than root, and other directories."""
+"""The plain supervisor: one small C(/bin/sh) for each running VM (C(launch_supervise)), for hosts without systemd, other users than root, and other
+directories; and one more, for all VMs of a directory, that bounds their logs."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-import subprocess
+import signal
 import time
 import typing as t
 
-from ...errors import Internal
-from .. import processes
-from ..files import ensure_dir, os_errors, read_text, remove, write_if_different
-from . import ending
+from .. import processes, trimming
+from ..files import ensure_dir, os_errors, write_if_different
+from ..host_json import read_host_json
+from . import ending, starting
 
 if t.TYPE_CHECKING:
     from ..layout import Layout, VmLayout
 
 # How often the logs are looked at; they exceed their bound by what a guest prints in this time.
 TRIM_INTERVAL_S = 15
-
-# 'wait' does not tell an exit code above 128 from a signal. Signals that end a process are 1-16 and 31; Firecracker's own codes (148-157) are not
-# among them, so they stay codes.
-SCRIPT = r"""#!/bin/sh
-# Supervisor of one VM, written by unkey.vmcp; changes are overwritten. Arguments: launch file, run-time directory, seconds between trims.
-set -uf
-umask 077
-launch=$1 run=$2 interval=$3
-# One at a time, also when a task was killed and run again; no child keeps the lock.
-report() { printf '%s\n' "$1" > "$run/started.$$" && mv -f -- "$run/started.$$" "$run/started"; }
-
-exec 9>> "$run/supervisor.lock"
-flock --nonblock 9 || { report other; exit 0; }
-ending='' nap='' vm='' adopted=''
-
-process_stat() { # sets stat to what follows the name; without a child, whose end would wake the nap
-    stat=''
-    { while read -r line; do stat=$stat$line; done < "/proc/$1/stat"; } 2>/dev/null
-    stat=${stat##*) }
-}
-
-gone() {
-    process_stat "$vm"
-    case $stat in ''|Z*|X*|x*) return 0 ;; esac
-    return 1
-}
-
-# SIGKILL, because a shell that was only just forked still has our traps: it would take SIGTERM for its own and then sleep on.
-wake() { [ -z "$nap" ] || kill -KILL "$nap" 2>/dev/null; }
-
-watch() {
-    slept=0 long=$interval
-    # A process that is not our child ends without waking us.
-    [ -z "$adopted" ] || long=1
-    trap wake CHLD
-    while :; do
-        sleep "$long" 9>&- & nap=$!
-        gone || wait "$nap" 2>/dev/null
-        kill -KILL "$nap" 2>/dev/null; wait "$nap" 2>/dev/null; nap=''
-        gone && break
-        if [ -n "$ending" ]; then ending=''; /bin/sh "$launch" stop 9>&-; fi
-        slept=$(( slept + long ))
-        if [ "$slept" -ge "$interval" ]; then slept=0; /bin/sh "$launch" trim 9>&-; fi
-    done
-    trap - CHLD
-}
-
-# The VMM of a supervisor that was killed: watched on, its exit code will be lost.
-adopt() {
-    [ -f "$run/pid" ] && read -r other started _ booted < "$run/pid" && [ "$booted" = "$host_boot_id" ] && [ "$other" != "$vm" ] || return 1
-    process_stat "$other"
-    case $stat in ''|Z*|X*|x*) return 1 ;; esac
-    set -- $stat
-    [ "${20}" = "$started" ] || return 1
-    vm=$other adopted=yes
-}
-
-how_it_ended() {
-    export EXIT_CODE=unknown EXIT_STATUS=''
-    [ -z "$adopted" ] || return 0
-    wait "$vm"
-    EXIT_STATUS=$? EXIT_CODE=exited
-    number=$(( EXIT_STATUS - 128 ))
-    if [ "$number" -eq 31 ] || { [ "$number" -ge 1 ] && [ "$number" -le 16 ]; }; then
-        EXIT_CODE=killed EXIT_STATUS=$(kill -l "$number")
-    fi
-}
-
-trap 'ending=yes; wake' TERM
-process_stat $$
-set -- $stat
-read -r host_boot_id < /proc/sys/kernel/random/boot_id
-my_start=${20}
-adopt
-# Only now: who reads it takes the VM for watched.
-printf '%s %s - %s\n' "$$" "$my_start" "$host_boot_id" > "$run/supervisor"
-while :; do
-    result=ok
-    if [ -z "$adopted" ]; then
-        /bin/sh "$launch" run < /dev/null 9>&- & vm=$!
-        if MAINPID=$vm /bin/sh "$launch" boot 9>&-; then
-            report ok
-        else
-            # Refused because it runs already: then that is the one to watch.
-            adopt || { result=failed; kill -KILL "$vm" 2>/dev/null; }
-        fi
-    fi
-    [ -z "$adopted" ] || report ok
-    watch
-    how_it_ended
-    adopted=''
-    /bin/sh "$launch" ended plain 9>&-
-    again=$?
-    [ "$result" = ok ] || report failed
-    [ "$again" -eq 3 ] || break
-done
-rm -f -- "$run/supervisor"
-"""
+# The descriptor on which the shell files expect their lock.
+_LOCK_FD = 9
+_IN_PRIVATE = ("unshare", "--mount", "--propagation", "slave", "--")
 
 
 class PlainSupervisor:
@@ -125,25 +32,28 @@ class PlainSupervisor:
 
     name = "plain"
 
-    def __init__(self, layout: Layout, *, trim_interval_s: int = TRIM_INTERVAL_S) -> None:
+    def __init__(self, layout: Layout, *, trim_interval_s: int = TRIM_INTERVAL_S, console_max_bytes: t.Optional[int] = None) -> None:
         self._layout = layout
-        self._script = f"{layout.state_dir}/supervisor"
+        self._trimmer = f"{layout.state_dir}/trim-logs"
         self._trim_interval_s = trim_interval_s
+        self._console_max_bytes = console_max_bytes
 
     def ensure_installed(self) -> bool:
         ensure_dir(self._layout.state_dir, 0o711)
-        return write_if_different(self._script, SCRIPT)
+        most = self._console_max_bytes or read_host_json().console_max_bytes
+        return write_if_different(self._trimmer, trimming.loop(self._layout.vms, self._layout.run_dir, most, self._trim_interval_s))
 
     def start(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
         self.ensure_installed()
-        waiting, spawned = list(vms), set[str]()
+        spawned: dict[str, int] = {}
         failures: dict[str, str] = {}
-        while waiting := [vm for vm in waiting if not self._is_through(vm, spawned, failures)]:
-            if time.monotonic() >= deadline:
-                for vm in waiting:
-                    failures[vm.name] = ending.start_failure(vm, "The VMM did not come up before the deadline of the task.")
-                break
-            time.sleep(ending.POLL_S)
+        try:
+            starts = self._set_off(vms, deadline, spawned, failures)
+            self._see_to_trimming()
+            failures |= starting.watch(starts, deadline, lambda quiet: self._quiet(quiet, spawned))
+        finally:
+            for pid in spawned.values():
+                _has_ended(pid)
         return failures
 
     def kill(self, vm: VmLayout, deadline: float) -> None:
@@ -166,64 +76,156 @@ class PlainSupervisor:
     def autostart(self, vm: VmLayout) -> bool:
         return False
 
-    def forget(self, vm: VmLayout) -> None:
-        """Its own traces are in the VM's run-time directory, which goes with the VM; what the launch file left on the host is cleared up."""
-        ending.clear_up_after(vm)
+    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+        """The supervisors first: without them nothing is started any more once their locks are free, also what was on its way."""
+        here = [vm for vm in vms if os.path.isdir(vm.run)]
+        for vm in here:
+            _kill_supervisor(vm)
+        free = [vm for vm in here if _wait_for_lock(vm, deadline)]
+        for vm in free:
+            processes.send(vm, signal.SIGKILL)
+        gone = [vm for vm in free if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
+        for vm in gone:
+            if os.path.lexists(f"{vm.run}/taps") or os.path.lexists(f"{vm.dir}/granted"):
+                ending.clear_up_after(vm)
+        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in here if vm not in gone}
 
     # --- inside -------------------------------------------------------------------------------------------
-    def _spawn(self, vm: VmLayout) -> None:
-        ensure_dir(vm.run, 0o711)
-        ensure_dir(vm.dir, 0o711)
-        with os_errors(f"start the supervisor of VM {vm.name}"):
-            for stale in (f"{vm.run}/started", f"{vm.run}/problem"):
-                remove(stale)
-            log = os.open(vm.vmm_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    def _set_off(self, vms: t.Sequence[VmLayout], deadline: float, spawned: dict[str, int], failures: dict[str, str]) -> list[starting.Start]:
+        """A supervisor for each VM that has none. One that is there may have been started a moment ago by a task that was killed, may be about to
+        restart the VM by policy, or to end after it: it is waited for, until the VM runs or it is gone."""
+        starts = []
+        waiting = list(vms)
+        while waiting:
+            others = []
+            for vm in waiting:
+                lock = _lock(vm)
+                if lock is not None:
+                    try:
+                        runs = processes.current(vm) is not None
+                        starts.append(starting.found(vm) if runs else starting.prepare(vm))
+                        spawned[vm.name] = _spawn(vm, lock, adopt=runs)
+                    finally:
+                        os.close(lock)
+                elif processes.current(vm) is not None:
+                    starts.append(starting.found(vm))
+                else:
+                    others.append(vm)
+            waiting = others
+            if waiting and time.monotonic() >= deadline:
+                failures |= {vm.name: ending.start_failure(vm, "Another start of this VM is on its way and does not come to an end.") for vm in waiting}
+                break
+            if waiting:
+                time.sleep(ending.POLL_S)
+        return starts
+
+    def _quiet(self, vms: t.Sequence[VmLayout], spawned: t.Mapping[str, int]) -> set[str]:
+        return {vm.name for vm in vms if (_has_ended(spawned[vm.name]) if vm.name in spawned else self._is_abandoned(vm))}
+
+    def _see_to_trimming(self) -> None:
+        ensure_dir(self._layout.run_dir, 0o755 if self._layout.is_system else 0o711)
+        with os_errors(f"start {self._trimmer}"):
+            lock = _lock_file(f"{self._layout.run_dir}/.trimmer.lock")
+            if lock is None:
+                return
             try:
-                # setsid --fork: a session of its own, and no child of the task's, which would wait for it or take it along.
-                command = ["setsid", "--fork", "/bin/sh", self._script, vm.launch, vm.run, str(self._trim_interval_s)]
-                done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=ending.CLEAN_ENVIRONMENT, close_fds=True, check=False, timeout=10
-                )
+                nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    _detached(["/bin/sh", self._trimmer], nowhere, lock)
+                finally:
+                    os.close(nowhere)
             finally:
-                os.close(log)
-        if done.returncode != 0:
-            raise Internal(f"The supervisor of VM {vm.name!r} could not be started: setsid ended with code {done.returncode}. See {vm.vmm_log}.")
-
-    def _is_through(self, vm: VmLayout, spawned: set[str], failures: dict[str, str]) -> bool:
-        """Starts a supervisor where none is. One that is there may have been started a moment ago by a task that was killed, may be about to restart the VM by
-        policy, or to end after it: it is waited for, until the VM runs or it is gone."""
-        supervised = self._is_supervised(vm)
-        said = self._said(vm)
-        runs = supervised and processes.current(vm) is not None
-        if vm.name not in spawned or said == "other":
-            if runs and (said == "ok" or os.path.lexists(f"{vm.run}/up")):
-                return True
-            if not supervised:
-                self._spawn(vm)
-                spawned.add(vm.name)
-            return False
-        if said not in ("", "ok"):
-            failures[vm.name] = ending.start_failure(vm, "The VMM was not started.")
-            return True
-        # It may have been up and be gone: a guest may be through with its work already.
-        return said == "ok" and (runs or not supervised)
-
-    def _said(self, vm: VmLayout) -> str:
-        """What the supervisor reported of its start: C(ok), C(failed), C(other) (there is one already); empty while it has not."""
-        try:
-            return read_text(f"{vm.run}/started").strip()
-        except FileNotFoundError:
-            return ""
-
-    def _is_supervised(self, vm: VmLayout) -> bool:
-        record = processes.parse_record(f"{vm.run}/supervisor")
-        return record is not None and processes.is_live(record)
+                os.close(lock)
 
     def _is_abandoned(self, vm: VmLayout) -> bool:
-        return not self._is_supervised(vm)
+        return _is_free(vm)
 
     def _wait_supervisor_gone(self, vm: VmLayout, deadline: float) -> None:
         """It ends right after its VM; a start that came before that would take it for one that watches. It stays when policy restarts the VM."""
         limit = max(deadline, time.monotonic() + 5)
-        while self._is_supervised(vm) and processes.current(vm) is None and time.monotonic() < limit:
+        while not self._is_abandoned(vm) and processes.current(vm) is None and time.monotonic() < limit:
             time.sleep(ending.POLL_S)
+
+
+def _spawn(vm: VmLayout, lock: int, *, adopt: bool) -> int:
+    """The supervisor's pid. It has the lock, and a session of its own: whatever becomes of the task, it stays."""
+    with os_errors(f"start the supervisor of VM {vm.name}"):
+        isolated = os.geteuid() == 0 and os.stat(vm.data).st_uid != 0
+        log = os.open(vm.vmm_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            words = ["/bin/sh", vm.launch, "supervise", "locked", *(["adopt"] if adopt else [])]
+            return _detached([*(_IN_PRIVATE if isolated else ()), *words], log, lock)
+        finally:
+            os.close(log)
+
+
+def _detached(command: t.Sequence[str], output: int, lock: int) -> int:
+    """Starts a shell file of ours in a session of its own; its pid. Python has SIGPIPE ignored, which would be inherited."""
+    return os.posix_spawnp(
+        command[0],
+        command,
+        ending.CLEAN_ENVIRONMENT,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, lock, _LOCK_FD),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+    )
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child of ours is through; it is waited for only once."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _lock_file(path: str, flags: int = os.O_CREAT) -> t.Optional[int]:
+    """A descriptor that has the lock; None when somebody else has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _lock(vm: VmLayout) -> t.Optional[int]:
+    ensure_dir(vm.run, 0o711)
+    with os_errors(f"lock {vm.supervisor_lock}"):
+        return _lock_file(vm.supervisor_lock)
+
+
+def _is_free(vm: VmLayout) -> bool:
+    """Whether nobody starts, watches or clears up after this VM. Makes nothing."""
+    with os_errors(f"look at {vm.supervisor_lock}"):
+        try:
+            lock = _lock_file(vm.supervisor_lock, 0)
+        except FileNotFoundError:
+            return True
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
+
+
+def _kill_supervisor(vm: VmLayout) -> None:
+    supervisor = processes.parse_record(vm.supervisor)
+    if supervisor is not None:
+        processes.end(supervisor, signal.SIGKILL)
+
+
+def _wait_for_lock(vm: VmLayout, deadline: float) -> bool:
+    """Whoever has it is ended as soon as it is known: one that starts its VM anew by policy says only then who it is."""
+    while not _is_free(vm):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(ending.POLL_S)
+        _kill_supervisor(vm)
+    return True

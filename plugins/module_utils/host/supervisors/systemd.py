@@ -8,19 +8,18 @@ Nothing here costs a reload per VM: instances of the template need none, and aut
 
 from __future__ import annotations
 
-import datetime
 import os
+import signal
 import subprocess
 import time
 import typing as t
 
 from ...errors import Unavailable
-from .. import events, processes
+from .. import processes, trimming
 from ..files import ensure_dir, os_errors, remove, write_if_different
 from ..host_json import read_host_json
-from ..launch_ending import TRIM_FUNCTION
 from ..layout import SYSTEM_STATE_DIR
-from . import ending
+from . import ending, starting
 
 if t.TYPE_CHECKING:
     from ..layout import Layout, VmLayout
@@ -34,8 +33,9 @@ COMMAND_TIMEOUT_S = 30.0
 _HEAD = "# Written by unkey.vmcp; changes are overwritten. Put your own into a drop-in: systemctl edit NAME.\n"
 _LAUNCH = f"/bin/sh {SYSTEM_STATE_DIR}/vms/%i/launch"
 
-# - The launch file makes its private mount namespace itself, under every supervisor alike: no PrivateMounts=, which would also
-#   cost each of the other commands one.
+# - A private mount namespace for the VMM alone: PrivateMounts= would also cost each of the other commands one.
+# - The launch file itself sees to what comes after the process is there (Cloud Hypervisor is told what to boot): no ExecStartPost=, which would cost
+#   each start another process of systemd's.
 # - It bounds starting and stopping by the VM's own timeouts, which in units would need a reload per VM; those here only catch what hangs for good.
 # - It restarts by the VM's policy (ExecStopPost), which knows a guest's reboot from its power-off: no Restart=, and no limit of systemd's.
 # - SIGKILL and SIGTERM are how a VM is ended by force; the reason of each end is in events.jsonl. A failed unit then means a VMM that failed.
@@ -48,8 +48,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=exec
 Slice=vmcp.slice
-ExecStart={_LAUNCH} run
-ExecStartPost={_LAUNCH} boot
+ExecStart=/usr/bin/unshare --mount --propagation slave -- {_LAUNCH} inside
 ExecStop={_LAUNCH} stop
 ExecStopPost={_LAUNCH} ended systemd
 KillMode=mixed
@@ -87,23 +86,6 @@ LogLevelMax=notice
 """,
 }
 
-_TRIM_LOGS = (
-    """#!/bin/sh
-# Written by unkey.vmcp; changes are overwritten. Bounds every VM's logs; called by vmcp-console.timer.
-set -uf
-umask 077
-"""
-    + TRIM_FUNCTION
-    + """
-# A console.log that is a link names a file of the user's choice; the directories are root's, and 'data' is not entered.
-find -L @VMS@ -mindepth 2 -maxdepth 2 -type f '(' -name console.log -o -name vmm.log ')' -printf '%b %s %p\\n' |
-while read -r blocks size path; do
-    trim_log "$path" @MAX@ "$blocks" "$size"
-done
-"""
-)
-
-
 class SystemdSupervisor:
     """See C(port.Supervisor). Only for the system's directories: the units name them."""
 
@@ -115,8 +97,7 @@ class SystemdSupervisor:
     def ensure_installed(self) -> bool:
         ensure_dir(self._layout.state_dir, 0o711)
         ensure_dir(UNIT_DIR, 0o755)
-        script = _TRIM_LOGS.replace("@VMS@", self._layout.vms).replace("@MAX@", str(read_host_json().console_max_bytes))
-        changed = write_if_different(f"{self._layout.state_dir}/trim-logs", script)
+        changed = write_if_different(f"{self._layout.state_dir}/trim-logs", trimming.once(self._layout.vms, read_host_json().console_max_bytes))
         stale = [name for name, text in _UNITS.items() if write_if_different(f"{UNIT_DIR}/{name}", text, mode=0o644)]
         linked = _link(f"{UNIT_DIR}/multi-user.target.wants/{TARGET}", f"{UNIT_DIR}/{TARGET}")
         if stale or linked:
@@ -128,14 +109,10 @@ class SystemdSupervisor:
         waiting = [vm for vm in vms if processes.current(vm) is None]
         if not waiting:
             return {}
-        for vm in waiting:
-            ensure_dir(vm.run, 0o711)
-            with os_errors(f"clear {vm.run}"):
-                remove(f"{vm.run}/problem")
-        # The launch file says when in milliseconds, cut off.
-        began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")[:23]
-        said = _systemctl("start", TIMER, *(_unit(vm) for vm in waiting), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
-        return {vm.name: ending.start_failure(vm, said or "systemd did not start the unit.") for vm in waiting if not _came_up(vm, began)}
+        starts = [starting.prepare(vm) for vm in waiting]
+        # All in one request, which returns when each process is there; why one is not stands in the VM's own log.
+        _systemctl("start", TIMER, *(_unit(vm) for vm in waiting), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
+        return starting.watch(starts, deadline, _quiet)
 
     def kill(self, vm: VmLayout, deadline: float) -> None:
         ending.kill(vm, deadline, _is_abandoned)
@@ -157,13 +134,23 @@ class SystemdSupervisor:
     def autostart(self, vm: VmLayout) -> bool:
         return os.path.lexists(_wants(vm))
 
-    def forget(self, vm: VmLayout) -> None:
-        self.set_autostart(vm, False)
+    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+        units = [_unit(vm) for vm in vms]
+        failures = {}
+        for vm in vms:
+            self.set_autostart(vm, False)
+            processes.mark_stopping(vm, "request")
+            processes.send(vm, signal.SIGKILL)
         # A start that policy asked for may be on its way: stopping the unit takes it back.
-        _systemctl("stop", _unit(vm), fails=True)
-        ending.clear_up_after(vm)
+        _systemctl("stop", *units, timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
+        for vm in vms:
+            if ending.wait_ended(vm, deadline, _is_abandoned):
+                ending.clear_up_after(vm)
+            else:
+                failures[vm.name] = ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log)
         # Fails for a unit that is not loaded, which is what is wanted.
-        _systemctl("reset-failed", _unit(vm), fails=True)
+        _systemctl("reset-failed", *units, fails=True)
+        return failures
 
 
 def _unit(vm: VmLayout) -> str:
@@ -185,11 +172,12 @@ def _link(path: str, target: str) -> bool:
     return True
 
 
-def _came_up(vm: VmLayout, began: str) -> bool:
-    """Runs, or has run since C(began) and was through with its start: a guest may have ended by now."""
-    if processes.current(vm) is not None:
-        return not os.path.lexists(f"{vm.run}/problem")
-    return any(event["event"] == "boot" and str(event.get("at")) >= began for event in events.read(vm))
+def _quiet(vms: t.Sequence[VmLayout]) -> set[str]:
+    """Those of whose unit nothing runs."""
+    if not vms:
+        return set()
+    said = _systemctl("show", "--property=ActiveState", "--value", *(_unit(vm) for vm in vms)).split()
+    return {vm.name for vm, state in zip(vms, said) if state in ("inactive", "failed")}
 
 
 def _is_abandoned(vm: VmLayout) -> bool:
