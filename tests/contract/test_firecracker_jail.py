@@ -72,7 +72,8 @@ def _defined(layout: Layout, vm: VmLayout, config: VmConfig) -> None:
     Store(layout).save(definition)
     for name, text in spec.documents.items():
         write_atomic(vm.document(name), text)
-    write_atomic(vm.launch, launchfile.render(vm, spec, ISOLATION, restart_policy={}, shutdown_timeout_s=5, start_timeout_s=20))
+    write_atomic(vm.policy, launchfile.render_policy({}))
+    write_atomic(vm.launch, launchfile.render(vm, spec, ISOLATION, shutdown_timeout_s=5, start_timeout_s=20))
 
 
 def test_a_jailed_vm_from_start_to_end(layout: Layout, tmp_path: pathlib.Path) -> None:

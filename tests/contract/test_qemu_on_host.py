@@ -55,7 +55,8 @@ def define(layout: Layout, config: dict[str, t.Any]) -> VmLayout:
     isolation = Isolation(uid=UID, jail=True, seccomp=True)
     paths = launchfile.sandbox_paths(vm, Driver().uses(definition, model)[0], isolation, jailed=False)
     spec = Driver().launch(definition, model, paths, isolation, vm, None)
-    pathlib.Path(vm.launch).write_text(launchfile.render(vm, spec, isolation, restart_policy={}, shutdown_timeout_s=20), encoding="utf-8")
+    pathlib.Path(vm.launch).write_text(launchfile.render(vm, spec, isolation, shutdown_timeout_s=20), encoding="utf-8")
+    pathlib.Path(vm.policy).write_text(launchfile.render_policy({}), encoding="utf-8")
     return vm
 
 

@@ -130,7 +130,7 @@ def systemd_host(*, packages: t.Sequence[str] = (), binds: t.Sequence[pathlib.Pa
             "--quiet",
             "--boot",
             f"--directory={root}",
-            f"--machine={top.name}",
+            f"--machine={top.name.replace('_', '-').rstrip('-')}",
             "--register=no",
             "--keep-unit",
             "--private-network",

@@ -55,9 +55,9 @@ fail() {
     exit 1
 }
 
-# event NAME FIELDS: FIELDS is JSON text that starts with a comma, or empty.
+# event NAME FIELDS [TIME]: FIELDS is JSON text that starts with a comma, or empty.
 record() {
-    printf '{"event":"%s","at":"%s","boot_id":"%s","host_boot_id":"%s"%s}\n' "$1" "$(now)" "$boot_id" "$host_boot_id" "$2" >> "$dir/events.jsonl"
+    printf '{"event":"%s","at":"%s","boot_id":"%s","host_boot_id":"%s"%s}\n' "$1" "${3:-$(now)}" "$boot_id" "$host_boot_id" "$2" >> "$dir/events.jsonl"
 }
 """
 
@@ -117,9 +117,13 @@ say_who_runs() {
     read -r self _ < /proc/self/stat
     read_stat "$self"
     set -- $stat
-    started=${20} rest=self
-    if [ -e "$run/watched" ] && ! has_after_start; then rest=${wait_socket:--}; fi
-    record start ''
+    started=${20} rest=self asked_at=''
+    if [ -e "$run/watched" ]; then
+        # When the task asked for it: a clock of our own would be a program.
+        read -r asked_at < "$run/watched" || :
+        has_after_start || rest=${wait_socket:--}
+    fi
+    record start '' "$asked_at"
     # One write: whoever reads it has all of it or nothing.
     printf '%s %s %s %s %s\n' "$self" "$started" "$boot_id" "$host_boot_id" "$rest" > "$run/pid"
     # A child of nobody's: the VMM, which this process is about to be, would not wait for it.

@@ -91,7 +91,7 @@ class VmLayout:
 
     @property
     def watched(self) -> str:
-        """There while a task watches the start, and says itself that the VM is up."""
+        """There while a task watches the start, and says itself that the VM is up. Holds when it asked for the start."""
         return f"{self.run}/watched"
 
     @property

@@ -230,7 +230,7 @@ class Store:
             with os_errors(f"remove {vm.satisfied}"):
                 remove(vm.satisfied)
             return
-        ensure_dir(vm.run, 0o711)
+        ensure_dir(vm.run, 0o711, sync=False)
         write_atomic(vm.satisfied, json.dumps(dict(body), sort_keys=True) + "\n", sync=False)
 
 

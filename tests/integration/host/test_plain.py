@@ -101,7 +101,10 @@ def test_a_missing_binary_is_named(maker: Maker, plain: PlainSupervisor) -> None
 
 
 def test_a_vmm_without_a_socket_fails_at_the_deadline(maker: Maker, plain: PlainSupervisor) -> None:
-    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "stay")), )
+    vm = maker.define(
+        "web",
+        LaunchSpec(argv=(str(maker.stub), "stay")),
+    )
     assert "has not made its socket vmm/api.sock within 3 s" in plain.start([vm], soon(3))["web"]
     assert processes.recorded(vm) is None
 

@@ -107,11 +107,11 @@ def wiring_of(definition: Definition, paths: Paths, isolation: Isolation) -> Wir
     )
 
 
-def _mtu_commands(taps: t.Sequence[TapUse], isolation: Isolation) -> list[tuple[str, ...]]:
+def _mtu_commands(taps: t.Sequence[TapUse], isolation: Isolation) -> tuple[tuple[str, ...], ...]:
     """The VMM takes the MTU that it tells the guest from the tap. It would set it itself, but not with a uid of its own; taps of ours have it already."""
     if isolation.uid is None:
-        return []
-    return [("ip", "link", "set", "dev", tap.name, "mtu", str(tap.mtu)) for tap in taps if tap.mtu is not None and not tap.ours]
+        return ()
+    return tuple(("ip", "link", "set", "dev", tap.name, "mtu", str(tap.mtu)) for tap in taps if tap.mtu is not None and not tap.ours)
 
 
 def _devices(config: VmConfig, taps: t.Sequence[TapUse]) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ class PlainSupervisor:
         return {vm.name for vm in vms if (_has_ended(spawned[vm.name]) if vm.name in spawned else self._is_abandoned(vm))}
 
     def _see_to_trimming(self) -> None:
-        ensure_dir(self._layout.run_dir, 0o755 if self._layout.is_system else 0o711)
+        ensure_dir(self._layout.run_dir, 0o755 if self._layout.is_system else 0o711, sync=False)
         with os_errors(f"start {self._trimmer}"):
             lock = _lock_file(f"{self._layout.run_dir}/.trimmer.lock")
             if lock is None:
@@ -197,7 +197,7 @@ def _lock_file(path: str, flags: int = os.O_CREAT) -> t.Optional[int]:
 
 
 def _lock(vm: VmLayout) -> t.Optional[int]:
-    ensure_dir(vm.run, 0o711)
+    ensure_dir(vm.run, 0o711, sync=False)
     with os_errors(f"lock {vm.supervisor_lock}"):
         return _lock_file(vm.supervisor_lock)
 

@@ -16,14 +16,16 @@ import typing as t
 
 from ...errors import VmcpError
 from .. import events, processes
-from ..files import ensure_dir, os_errors, remove, remove_tree
+from ..files import ensure_dir, os_errors, remove, remove_tree, write_plain
 from . import ending
 
 if t.TYPE_CHECKING:
     from ..layout import VmLayout
 
+# A microVM is up within milliseconds. A look at many takes time itself, which the VMMs that start on the same processors then lack.
 POLL_LEAST_S = 0.001
 POLL_MOST_S = 0.02
+LOOKS_TAKE_AT_MOST = 1 / 5
 
 
 @dataclasses.dataclass
@@ -42,7 +44,7 @@ def found(vm: VmLayout) -> Start:
 
 def prepare(vm: VmLayout) -> Start:
     """What the launch file would have to run programs for: its directories, and traces of an earlier start. Nothing is running or at work on it."""
-    ensure_dir(vm.run, 0o711)
+    ensure_dir(vm.run, 0o711, sync=False)
     with os_errors(f"prepare the start of VM {vm.name}"):
         if processes.recorded(vm) is not None:
             # An end that nobody was left to record.
@@ -52,8 +54,8 @@ def prepare(vm: VmLayout) -> Start:
             # Of a start that was cut off: what is seen there is to be of this one.
             remove_tree(vm.sockets)
         owner = os.stat(vm.data).st_uid if os.path.isdir(vm.data) else os.geteuid()
-        ensure_dir(vm.sockets, 0o700, uid=owner, gid=owner if owner else -1)
-        os.close(os.open(vm.watched, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        ensure_dir(vm.sockets, 0o700, uid=owner, gid=owner if owner else -1, sync=False)
+        write_plain(vm.watched, events.now() + "\n")
     return found(vm)
 
 
@@ -63,6 +65,7 @@ def watch(starts: t.Sequence[Start], deadline: float, over: t.Callable[[t.Sequen
     failures: dict[str, str] = {}
     waiting = list(starts)
     began = time.monotonic()
+    looked = began
     while waiting := [start for start in waiting if not _is_up(start)]:
         # Asked before another look: what is over now had its process, if any, before.
         quiet = over([start.vm for start in waiting if not _has_process(start.vm)])
@@ -75,7 +78,8 @@ def watch(starts: t.Sequence[Start], deadline: float, over: t.Callable[[t.Sequen
             for start in waiting:
                 failures[start.vm.name] = _too_late(start, now - began)
             break
-        time.sleep(min(POLL_MOST_S, max(POLL_LEAST_S, (now - began) / 20)))
+        time.sleep(max((now - looked) / LOOKS_TAKE_AT_MOST, min(POLL_MOST_S, max(POLL_LEAST_S, (now - began) / 20))))
+        looked = time.monotonic()
     for start in starts:
         with os_errors(f"remove {start.vm.watched}"):
             remove(start.vm.watched)
@@ -106,7 +110,7 @@ def say_up(vm: VmLayout) -> None:
     """The start is through: an event, and the mark without which policy restarts nothing."""
     events.append(vm, "boot")
     with os_errors(f"write {vm.up}"):
-        os.close(os.open(vm.up, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        write_plain(vm.up, "")
 
 
 def _has_done_its_work(start: Start) -> bool:

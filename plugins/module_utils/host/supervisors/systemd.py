@@ -86,6 +86,7 @@ LogLevelMax=notice
 """,
 }
 
+
 class SystemdSupervisor:
     """See C(port.Supervisor). Only for the system's directories: the units name them."""
 
