@@ -204,6 +204,11 @@ class Layout:
         return f"{self.lock_dir}/.host"
 
     @property
+    def trimmer_lock(self) -> str:
+        """Held by the process that bounds the logs of VMs under the plain supervisor; says which one that is."""
+        return f"{self.lock_dir}/.trimmer"
+
+    @property
     def allocations(self) -> str:
         return f"{self.state_dir}/allocations.json"
 

@@ -129,6 +129,14 @@ def end(record: Recorded, number: signal.Signals) -> bool:
     return False
 
 
+def end_session(leader: Recorded) -> None:
+    """SIGKILL for a recorded process that leads a group of its own, and for all in the group. The leader is pinned, so the group's number is its own."""
+    with _pinned(leader) as descriptor:
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError), os_errors(f"signal the processes of {leader.pid}"):
+                os.killpg(leader.pid, signal.SIGKILL)
+
+
 def wait_gone(record: Recorded, deadline: float) -> bool:
     """Waits until the recorded process has ended. False at the deadline (C(time.monotonic()) value)."""
     with _pinned(record) as descriptor:

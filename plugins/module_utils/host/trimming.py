@@ -46,7 +46,7 @@ while :; do
     [ "$idle" -ge 2 ] || continue
     exec 9>&-
     some_run || exit 0
-    exec 9>> "$run/.trimmer.lock"
+    exec 9>> "$lock"
     flock --nonblock 9 || exit 0
     idle=0
 done
@@ -58,9 +58,9 @@ def once(vms: str, max_bytes: int) -> str:
     return _head(vms, max_bytes) + _TRIM + "\ntrim_all\n"
 
 
-def loop(vms: str, run_dir: str, max_bytes: int, interval_s: int) -> str:
-    """A script that does it again and again while any VM runs. Descriptor 9 has its lock (C(.trimmer.lock) in the run directory)."""
-    return _head(vms, max_bytes) + f"run={shlex.quote(run_dir)} interval={interval_s}\n" + _TRIM + _LOOP
+def loop(vms: str, run_dir: str, lock: str, max_bytes: int, interval_s: int) -> str:
+    """A script that does it again and again while any VM runs. Descriptor 9 has its lock, the file C(lock)."""
+    return _head(vms, max_bytes) + f"run={shlex.quote(run_dir)} lock={shlex.quote(lock)} interval={interval_s}\n" + _TRIM + _LOOP
 
 
 def _head(vms: str, max_bytes: int) -> str:

@@ -47,7 +47,8 @@ def write_launch_files(store: Store, definition: Definition) -> None:
 
 
 def launch_texts(vm: VmLayout, definition: Definition, metadata: t.Any) -> tuple[LaunchSpec, str]:
-    """How it is started (with the documents) and its launch file. Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
+    """How it is started (with the documents) and its launch file. Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a
+    part of it that is missing."""
     backend = driver(definition.backend)
     config = read_config(definition.config)
     isolation = isolation_of(definition)

@@ -69,7 +69,7 @@ def test_a_launch_with_nothing_special_is_a_shell_file_too() -> None:
     assert function(text, "can_ask_to_stop") == "false"
 
 
-@pytest.mark.parametrize("script", [trimming.once(NASTY, 1 << 20), trimming.loop(NASTY, NASTY, 1 << 20, 15)])
+@pytest.mark.parametrize("script", [trimming.once(NASTY, 1 << 20), trimming.loop(NASTY, NASTY, NASTY, 1 << 20, 15)])
 def test_the_other_scripts_are_shell_too(script: str) -> None:
     shell_accepts(script)
 

@@ -15,6 +15,7 @@ import typing as t
 from .. import processes, trimming
 from ..files import ensure_dir, os_errors, write_if_different
 from ..host_json import read_host_json
+from ..locks import ensure_lock_dir
 from . import ending, starting
 
 if t.TYPE_CHECKING:
@@ -41,7 +42,7 @@ class PlainSupervisor:
     def ensure_installed(self) -> bool:
         ensure_dir(self._layout.state_dir, 0o711)
         most = self._console_max_bytes or read_host_json().console_max_bytes
-        return write_if_different(self._trimmer, trimming.loop(self._layout.vms, self._layout.run_dir, most, self._trim_interval_s))
+        return write_if_different(self._trimmer, trimming.loop(self._layout.vms, self._layout.run_dir, self._layout.trimmer_lock, most, self._trim_interval_s))
 
     def start(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
         self.ensure_installed()
@@ -84,6 +85,7 @@ class PlainSupervisor:
         free = [vm for vm in here if _wait_for_lock(vm, deadline)]
         for vm in free:
             processes.send(vm, signal.SIGKILL)
+        self._end_trimming([vm.name for vm in vms])
         gone = [vm for vm in free if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
         for vm in gone:
             if os.path.lexists(f"{vm.run}/taps") or os.path.lexists(f"{vm.dir}/granted"):
@@ -123,19 +125,31 @@ class PlainSupervisor:
         return {vm.name for vm in vms if (_has_ended(spawned[vm.name]) if vm.name in spawned else self._is_abandoned(vm))}
 
     def _see_to_trimming(self) -> None:
-        ensure_dir(self._layout.run_dir, 0o755 if self._layout.is_system else 0o711, sync=False)
+        ensure_lock_dir(self._layout.lock_dir)
         with os_errors(f"start {self._trimmer}"):
-            lock = _lock_file(f"{self._layout.run_dir}/.trimmer.lock")
+            lock = _lock_file(self._layout.trimmer_lock)
             if lock is None:
                 return
             try:
                 nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
                 try:
-                    _detached(["/bin/sh", self._trimmer], nowhere, lock)
+                    pid = _detached(["/bin/sh", self._trimmer], nowhere, lock)
                 finally:
                     os.close(nowhere)
+                os.ftruncate(lock, 0)
+                os.write(lock, f"{pid} {processes.start_time(pid)} - {processes.host_boot_id()}\n".encode())
             finally:
                 os.close(lock)
+
+    def _end_trimming(self, removed: t.Collection[str]) -> None:
+        """It would end by itself, some time after the last VM: with the last one removed, nothing of ours is to be left."""
+        with os_errors(f"list {self._layout.run_dir}"):
+            for name in os.listdir(self._layout.run_dir) if os.path.isdir(self._layout.run_dir) else ():
+                if name not in removed and os.path.lexists(f"{self._layout.run_dir}/{name}/pid"):
+                    return
+        trimmer = processes.parse_record(self._layout.trimmer_lock)
+        if trimmer is not None:
+            processes.end_session(trimmer)
 
     def _is_abandoned(self, vm: VmLayout) -> bool:
         return _is_free(vm)
@@ -163,7 +177,7 @@ def _detached(command: t.Sequence[str], output: int, lock: int) -> int:
     """Starts a shell file of ours in a session of its own; its pid. Python has SIGPIPE ignored, which would be inherited."""
     return os.posix_spawnp(
         command[0],
-        command,
+        list(command),
         ending.CLEAN_ENVIRONMENT,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -178,7 +178,7 @@ def _quiet(vms: t.Sequence[VmLayout]) -> set[str]:
     if not vms:
         return set()
     said = _systemctl("show", "--property=ActiveState", "--value", *(_unit(vm) for vm in vms)).split()
-    return {vm.name for vm, state in zip(vms, said) if state in ("inactive", "failed")}
+    return {vm.name for vm, state in zip(vms, said, strict=False) if state in ("inactive", "failed")}
 
 
 def _is_abandoned(vm: VmLayout) -> bool:
