@@ -10,7 +10,7 @@ import typing as t
 
 from ..backends.port import Isolation
 from ..backends.registry import driver
-from ..errors import FailedPrecondition, Violation
+from ..errors import FailedPrecondition, InvalidArgument, Violation
 from ..host import allocations, files, launchfile
 from ..host.host_json import HostDefaults
 from ..host.store import Store
@@ -58,31 +58,35 @@ def launch_texts(vm: VmLayout, definition: Definition, host: HostDefaults, metad
     return spec.documents, text
 
 
-def launch_lacks(store: Store, definition: Definition, host: HostDefaults, root: bool, metadata: t.Any) -> list[Violation]:
-    """Makes what would be written and throws it away, so that a check refuses what the real run would. InvalidArgument as C(launch_texts)."""
-    request = allocation_request(definition, host, root)
-    given = allocations.predict(store.layout, definition.name, request.nic_ids, uid_range=request.uid_range, taken_macs=request.taken_macs)
-    if metadata is None:
-        metadata = store.secrets(definition.name).get("metadata")
-    try:
-        launch_texts(store.layout.vm(definition.name), with_allocation(definition, given, root), host, metadata)
-    except FailedPrecondition as exc:
-        return [Violation("backend", exc.msg)]
-    return []
+Launchable = tuple[Definition, t.Mapping[str, str], str]
 
 
-@dataclasses.dataclass(frozen=True)
-class AllocationRequest:
-    """What a definition wants chosen. C(uid_range) None: no uid."""
+def foresee(
+    store: Store, wanted: t.Sequence[tuple[Definition, t.Any]], host: HostDefaults, root: bool
+) -> dict[str, t.Union[Launchable, list[Violation], InvalidArgument]]:
+    """Makes what would be written for each of C(wanted) (definition, metadata or None for what is stored), so that a check refuses what the real run would.
 
-    nic_ids: list[str]
-    uid_range: t.Optional[tuple[int, int]]
-    taken_macs: list[str]
+    By name: definition with what will be chosen for it, documents and launch file (what C(allocate_all) gives then is usually the same, and nothing is
+    made twice); or what the host lacks; or what is wrong."""
+    given = allocations.predict_all(store.layout, {definition.name: allocation_request(definition, host, root) for definition, _metadata in wanted})
+    seen: dict[str, t.Union[Launchable, list[Violation], InvalidArgument]] = {}
+    for definition, metadata in wanted:
+        name = definition.name
+        if metadata is None:
+            metadata = store.secrets(name).get("metadata")
+        chosen = with_allocation(definition, given[name], root)
+        try:
+            seen[name] = (chosen, *launch_texts(store.layout.vm(name), chosen, host, metadata))
+        except InvalidArgument as exc:
+            seen[name] = exc
+        except FailedPrecondition as exc:
+            seen[name] = [Violation("backend", exc.msg)]
+    return seen
 
 
-def allocation_request(definition: Definition, host: HostDefaults, root: bool) -> AllocationRequest:
+def allocation_request(definition: Definition, host: HostDefaults, root: bool) -> allocations.Wanted:
     network = definition.config.get("network") or []
-    return AllocationRequest(
+    return allocations.Wanted(
         nic_ids=[nic["id"] for nic in network],
         uid_range=host.uid_range if root and definition.security.get("uid") is None else None,
         taken_macs=[nic["mac_address"] for nic in network if nic.get("mac_address")],

@@ -117,10 +117,8 @@ def supervisor_of(definition: Definition, layout: Layout) -> Supervisor:
 
 
 def start_with_host(layout: Layout, vm: VmLayout, definition: Definition, former: t.Optional[Definition]) -> None:
-    """Installs the supervisor and tells it whether the VM starts with the host; one that has handed the VM over is to start it no more."""
-    supervisor = supervisor_of(definition, layout)
-    supervisor.ensure_installed()
-    supervisor.set_autostart(vm, definition.autostart)
+    """Tells the supervisor, which is installed, whether the VM starts with the host; one that has handed the VM over is to start it no more."""
+    supervisor_of(definition, layout).set_autostart(vm, definition.autostart)
     if former is not None and former.supervisor != definition.supervisor:
         supervisor_of(former, layout).set_autostart(vm, False)
 

@@ -18,9 +18,9 @@ from .describe import describe
 from .live import LiveVm, require, situation
 
 if t.TYPE_CHECKING:
-    from ..host.host_json import HostDefaults
     from ..model.task import VmRequest
     from ..planner.plan import Plan
+    from .planning import Planning
 
 
 def run_vm(call: Call) -> Outcome:
@@ -88,58 +88,27 @@ class _Task:
         if socket:
             return endpoint.run(self.call, self.request, socket)
         if not self.call.act:
-            found, plan, _host = self._plan()
+            found, plan, _planning = self._plan()
             self._warn(plan)
             return self._report(found, plan, None, None)
         with locks.held(self.vm.lock, f"vmcp_vm {self.name} state={self.request.option('state')}", self.request.option("lock_timeout"), self._say_wait):
-            found, plan, host = self._plan()
+            found, plan, planning = self._plan()
             self._warn(plan)
             self._refuse_lacks(plan)
-            waited = self._act(plan, host)
+            waited = self._act(found, plan, planning)
             after = situation(self.store, self.name) if plan.steps or waited else found
             return self._report(found, plan, after, waited)
 
     # --- looking and planning -----------------------------------------------------------------------------
-    def _plan(self) -> tuple[Situation, Plan, HostDefaults]:
-        import dataclasses
+    def _plan(self) -> tuple[Situation, Plan, Planning]:
+        from .planning import Planning
 
-        from ..backends.registry import driver
-        from ..host.host_json import read_host_json
-        from ..planner.desired import desire
-        from ..planner.make import plan_removal, plan_vm
-        from .hostview import host_view
-        from .lacks import binary_lacks, device_lacks, host_lacks, seed_lacks
-        from .launching import launch_lacks
-
-        request = self.request
-        defaults = read_host_json()
+        planning = Planning(self.store, self.call.uid, self.call.environ)
         found = situation(self.store, self.name)
-        if request.option("state") == "absent":
-            return found, plan_removal(request, found), defaults
-        if not found.exists:
-            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)), searched=self.store.searched())
-        digest = None
-        if request.metadata is not None:
-            digest = self.store.secrets_digest(self.name, {"metadata": request.metadata}) or "new"
-        wants_power = request.option("state") in ("running", "paused", "restarted")
-        view = host_view(self.store.layout, defaults, self.call.uid, self.call.environ, request, found.definition)
-        desired = desire(request, found, view, digest, events.now())
-        lacks: list[Violation] = []
-        if desired.config is not None and desired.definition is not None:
-            definition = desired.definition
-            isolated = self.call.uid == 0
-            lacks += host_lacks(desired.config, definition.backend, definition.security.get("uid") or definition.generated.get("uid"), isolated)
-            lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
-            if wants_power or found.runs:
-                lacks += binary_lacks(definition.binary)
-                lacks += device_lacks(desired.config, definition.backend, definition.generated.get("qemu_accel"))
-        plan = plan_vm(request, found, desired, lacks)
-        if request.metadata is not None:
-            plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
-        if plan.definition is not None and not plan.would_need and any(step.action in ("define", "update", "start") for step in plan.steps):
-            unlaunchable = launch_lacks(self.store, plan.definition, defaults, self.call.uid == 0, request.metadata)
-            plan = dataclasses.replace(plan, would_need=tuple(unlaunchable))
-        return found, plan, defaults
+        plan = planning.foresee([planning.plan(self.request, found)])[self.name]
+        if isinstance(plan, InvalidArgument):
+            raise plan
+        return found, plan, planning
 
     def _refuse_lacks(self, plan: Plan) -> None:
         if plan.would_need:
@@ -148,22 +117,27 @@ class _Task:
             raise FailedPrecondition(f"{first.field}: {first.message}{more}", violations=plan.would_need)
 
     # --- acting -------------------------------------------------------------------------------------------
-    def _act(self, plan: Plan, host: HostDefaults) -> t.Optional[list[dict[str, t.Any]]]:
+    def _act(self, found: Situation, plan: Plan, planning: Planning) -> t.Optional[list[dict[str, t.Any]]]:
         """The steps, then the waiting. A failure on the way says what was done before it: the host is not as it was."""
-        from .apply import Applier
+        from .apply import carry_out
+        from .work import Context, Work
 
-        applier = Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout"))
+        work = Work(plan, found, self.vm)
         try:
             if self.request.option("state") == "shutdown":
                 # Whoever wants it down takes back what is left of a restart that was cut off: a later 'present' would finish it.
                 files.remove(self.vm.restarting)
             if plan.steps:
                 self.store.save_satisfied(self.name, None)
-                applier.run()
+                lock_timeout_s = self.request.option("lock_timeout")
+                context = Context(self.store, planning.defaults, planning.root, lock_timeout_s, planning.foreseen, self.call.warn)
+                carry_out(context, [work])
+                if work.error:
+                    raise work.error
             if self.request.wait_for and plan.state_after in ("running", "paused"):
                 return self._wait()
         except VmcpError as exc:
-            exc.details.update(changed=bool(applier.done), actions=applier.done)
+            exc.details.update(changed=bool(work.done), actions=work.done)
             raise
         return None
 
