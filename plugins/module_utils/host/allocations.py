@@ -108,6 +108,12 @@ def predict_all(layout: Layout, wanted: t.Mapping[str, Wanted]) -> dict[str, All
     return {name: table.give(name, one, layout) for name, one in wanted.items()}
 
 
+def uids_free(layout: Layout, uid_range: tuple[int, int]) -> int:
+    """How many uids of the range belong to no VM."""
+    first, last = uid_range
+    return last - first + 1 - sum(1 for uid in _Table.read(layout.allocations).taken.uids if first <= uid <= last)
+
+
 @dataclasses.dataclass
 class _Taken:
     """What belongs to VMs, to be looked up."""

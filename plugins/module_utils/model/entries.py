@@ -63,6 +63,7 @@ def read_entries(vms: t.Any, defaults: t.Any, secrets: t.Any) -> Entries:
     """C(vms): a list of entries (a text is a name), or a dictionary of name to entry."""
     found = Entries()
     common = _defaults(defaults, found)
+    pairs: list[tuple[str, t.Optional[str], t.Any]]
     if isinstance(vms, collections.abc.Mapping):
         pairs = [(f"vms.{key}", str(key), entry) for key, entry in vms.items()]
     elif isinstance(vms, collections.abc.Sequence) and not isinstance(vms, (str, bytes)):
@@ -141,32 +142,34 @@ def _name(path: str, key: t.Optional[str], entry: t.Mapping[str, t.Any], found: 
 def _members(path: str, key: t.Optional[str], name: str, entry: t.Mapping[str, t.Any], found: Entries) -> list[str]:
     """The names of the VMs that an entry stands for."""
     count = entry.get("count")
-    if not is_pattern(name):
-        if count is not None:
-            found.violations.append(Violation(f"{path}.count", "needs a name with {index} in it, as in fn-{index:04d}."))
-        return [name]
-    where = path if key is not None else f"{path}.name"
+    if is_pattern(name):
+        return _group(path if key is not None else f"{path}.name", f"{path}.count", name, count, found)
+    if count is not None:
+        found.violations.append(Violation(f"{path}.count", "needs a name with {index} in it, as in fn-{index:04d}."))
+    return [name]
+
+
+def _group(at_name: str, at_count: str, name: str, count: t.Any, found: Entries) -> list[str]:
+    """The names of a group's members; none where anything is wrong with it."""
+    before = len(found.violations)
+    number = _whole(count)
+    members: list[str] = []
     try:
         pattern = NamePattern.read(name)
+        members = [pattern.name(index) for index in range(number if number is not None and 0 <= number <= COUNT_MAX else 1)]
+        if not re.fullmatch(NAME_PATTERN, (members or [pattern.name(0)])[-1]):
+            found.violations.append(Violation(at_name, f"makes names like {pattern.name(0)}, which must be {NAME_RULE}."))
     except ValueError as exc:
-        found.violations.append(Violation(where, f"{exc}."))
-        return []
+        found.violations.append(Violation(at_name, f"{exc}."))
     if count is None:
-        found.violations.append(Violation(f"{path}.count", f"is required with the name {name}: how many there are to be."))
-        return []
-    number = _whole(count)
-    if number is None or not 0 <= number <= COUNT_MAX:
-        found.violations.append(Violation(f"{path}.count", f"must be a whole number, 0 to {COUNT_MAX}."))
-        return []
-    members = [pattern.name(index) for index in range(number)]
-    bad = [member for member in (members[-1:] or [pattern.name(0)]) if not re.fullmatch(NAME_PATTERN, member)]
-    if bad:
-        found.violations.append(Violation(where, f"makes names like {bad[0]}, which must be {NAME_RULE}."))
-        return []
+        found.violations.append(Violation(at_count, f"is required with the name {name}: how many there are to be."))
+    elif number is None or not 0 <= number <= COUNT_MAX:
+        found.violations.append(Violation(at_count, f"must be a whole number, 0 to {COUNT_MAX}."))
     if name in found.groups:
-        found.violations.append(Violation(where, f"the group {name} is declared already."))
+        found.violations.append(Violation(at_name, f"is a group that is declared already: {name}."))
+    if len(found.violations) > before:
         return []
-    found.groups[name] = number
+    found.groups[name] = len(members)
     return members
 
 

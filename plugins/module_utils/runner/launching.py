@@ -70,10 +70,9 @@ def foresee(
     made twice); or what the host lacks; or what is wrong."""
     given = allocations.predict_all(store.layout, {definition.name: allocation_request(definition, host, root) for definition, _metadata in wanted})
     seen: dict[str, t.Union[Launchable, list[Violation], InvalidArgument]] = {}
-    for definition, metadata in wanted:
+    for definition, fresh in wanted:
         name = definition.name
-        if metadata is None:
-            metadata = store.secrets(name).get("metadata")
+        metadata = store.secrets(name).get("metadata") if fresh is None else fresh
         chosen = with_allocation(definition, given[name], root)
         try:
             seen[name] = (chosen, *launch_texts(store.layout.vm(name), chosen, host, metadata))

@@ -9,9 +9,11 @@ import dataclasses
 import typing as t
 
 from ..backends.registry import driver
-from ..errors import InvalidArgument, Violation
+from ..capabilities.check import check_the_rest
+from ..errors import InvalidArgument, Violation, VmcpError
 from ..host import events
 from ..host.host_json import HostDefaults, read_host_json
+from ..model.words import BACKENDS
 from ..planner.desired import Desired, desire
 from ..planner.make import lacks_a_source, plan_removal, plan_vm
 from .hostview import HostLook
@@ -89,3 +91,18 @@ class Planning:
             # With the configuration, so that its identity is not given to another one.
             self._lacks[key] = (config, lacks)
         return self._lacks[key][1]
+
+
+def stored_config(store: Store, name: str) -> t.Optional[dict[str, t.Any]]:
+    """What a partial configuration will be merged into, so that everything is said at once. None where it cannot be read: planning says why."""
+    try:
+        definition = store.load(name)
+    except VmcpError:
+        return None
+    return definition.config if definition else {}
+
+
+def beyond_the_backend(options: t.Mapping[str, t.Any]) -> list[Violation]:
+    """What the backend that the task names could not do, of the part of the task that is right."""
+    backend = options.get("backend")
+    return check_the_rest(options, str(backend), None) if backend in BACKENDS else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ..call import Call, Outcome
-from ..errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
+from ..errors import FailedPrecondition, InvalidArgument, VmcpError
 from ..host import events, files, locks, processes
 from ..host.layout import Layout
 from ..host.store import Store
@@ -71,12 +71,13 @@ class _Task:
     def __init__(self, call: Call, store: Store) -> None:
         call.require_libraries()
         from ..model.task import validate_request
+        from .planning import beyond_the_backend, stored_config
 
         self.call = call
         self.store = store
-        request, violations = validate_request(call.options, stored=_stored_config(store, str(call.options["name"])))
+        request, violations = validate_request(call.options, stored=stored_config(store, str(call.options["name"])))
         if request is None:
-            raise InvalidArgument.of([*violations, *_beyond_the_backend(call.options)])
+            raise InvalidArgument.of([*violations, *beyond_the_backend(call.options)])
         self.request: VmRequest = request
         self.name = str(request.name)
         self.vm = store.layout.vm(self.name)
@@ -191,24 +192,6 @@ class _Task:
         digest = unchanged.fingerprint(self.call.options, self.call.environ, self.vm)
         kept = {"pending": list(plan.pending), "ignored": [i.as_dict() for i in plan.ignored], "notices": _notices(plan), "waited": waited or []}
         unchanged.remember(self.store, plan.name, digest, after.process.boot_id if after.process else None, kept)
-
-
-def _stored_config(store: Store, name: str) -> t.Optional[dict[str, t.Any]]:
-    """What a partial configuration will be merged into, so that everything is said at once. None where it cannot be read: planning says why."""
-    try:
-        definition = store.load(name)
-    except VmcpError:
-        return None
-    return definition.config if definition else {}
-
-
-def _beyond_the_backend(options: t.Mapping[str, t.Any]) -> list[Violation]:
-    """What the backend that the task names could not do, of the part of the task that is right."""
-    from ..capabilities.check import check_the_rest
-    from ..model.words import BACKENDS
-
-    backend = options.get("backend")
-    return check_the_rest(options, str(backend), None) if backend in BACKENDS else []
 
 
 def _notices(plan: Plan) -> list[str]:
