@@ -58,7 +58,7 @@ class Definition:
 
     def to_json(self) -> str:
         """The text of C(vm.json): sorted keys, so that equal definitions are equal bytes."""
-        body = dataclasses.asdict(self)
+        body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         body.update(body.pop("extra"))
         return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 

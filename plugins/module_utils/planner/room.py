@@ -68,18 +68,18 @@ def _memory(starting: t.Sequence[Definition], running: t.Sequence[Definition], r
         return []
     had = sum(_memory_bytes(definition) for definition in running)
     if wanted > room.memory_available:
-        short = f"{format_size(_rounded(room.memory_available))} of this host's memory are available"
+        short = f"{_shown(room.memory_available)} of this host's memory are available"
     elif wanted + had > room.memory_total:
         # What those that run have not touched yet still counts as available.
         short = (
-            f"with {format_size(_rounded(had))} of the {len(running)} that run that is more than the {format_size(_rounded(room.memory_total))} of this host"
+            f"with {_shown(had)} of the {len(running)} that run that is more than the {_shown(room.memory_total)} of this host"
         )
     else:
         return []
     return [
         Violation(
             "vms",
-            f"{len(starting)} VMs to be started want {format_size(_rounded(wanted))} of memory, and {short}. "
+            f"{len(starting)} VMs to be started want {_shown(wanted)} of memory, and {short}. "
             "Start fewer, make them smaller, or set overcommit: true to rely on guests not using all they have.",
         )
     ]
@@ -95,7 +95,7 @@ def _hugepages(starting: t.Sequence[Definition], room: Room) -> list[Violation]:
     return [
         Violation(
             "vms",
-            f"the VMs to be started want {format_size(_rounded(needed))} in huge pages of {format_size(size)}, and {format_size(_rounded(free))} are free. "
+            f"the VMs to be started want {_shown(needed)} in huge pages of {format_size(size)}, and {_shown(free)} are free. "
             "Raise vm.nr_hugepages, or start fewer.",
         )
         for size, needed in sorted(wanted.items())
@@ -113,6 +113,6 @@ def _vcpus(definition: Definition) -> int:
     return int((definition.config.get("cpu") or {}).get("vcpu_count") or 1)
 
 
-def _rounded(size_bytes: int) -> int:
-    """To whole MiB, for people."""
-    return size_bytes // MIB * MIB
+def _shown(size_bytes: int) -> str:
+    """For people: what is to be compared is of orders of magnitude."""
+    return f"{size_bytes / (1 << 30):.1f} GiB"

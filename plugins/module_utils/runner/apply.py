@@ -60,4 +60,4 @@ def _take(context: Context, works: t.Sequence[Work], actions: tuple[str, ...], k
         if work.error is None:
             work.left.pop(0)
     context.halted = context.stop and any(work.error is not None for work in ready)
-    context.progress(actions[-1], ready)
+    context.progress(actions[0], ready)

@@ -40,6 +40,8 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
         if not work.launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
             write_launch_files(context.store, work.wanted(), context.host)
+        # It does not outlive the host's boot: nobody need sync it.
+        files.ensure_dir(work.vm.run, 0o711, sync=False)
 
     limit_s = START_S + START_EACH_S * (len(works) - 1)
     for supervisor, listed in by_supervisor(context, attempt(context, works, write)):

@@ -63,6 +63,9 @@ class _Task:
             return self.report.outcome()
         self.call.require_libraries()
         planned = self._planned(rest, going)
+        wrong = planned.unreadable()
+        if wrong:
+            raise InvalidArgument.of(_each_once(wrong))
         if not self.call.act:
             planned.make()
             self.report.foreseen(planned)

@@ -20,6 +20,7 @@ from ..planner.plan import Plan
 from ..planner.prune import Surplus
 from ..planner.room import Room, lacks_room
 from .each import each
+from .lacks import is_bridge
 from .live import situation
 from .planning import Planning, beyond_the_backend, stored_config
 from .work import AT_A_TIME
@@ -71,6 +72,7 @@ class Planned:
             with errors.of(self._requests, entries[name]):
                 plans.append(self.planning.plan(request, found))
                 self.ones[name] = One(request, entries[name], found, plans[-1])
+        errors.violations += _taps_used_twice([one for one in self.ones.values() if one.entry])
         for name, seen in self.planning.foresee(plans).items():
             with errors.of(self._requests, entries[name]):
                 if isinstance(seen, InvalidArgument):
@@ -152,6 +154,23 @@ class Planned:
             first = self.lacks[0]
             more = f" ({len(self.lacks) - 1} more in 'violations')" if len(self.lacks) > 1 else ""
             raise FailedPrecondition(f"{first.field}: {first.message}{more} Nothing was done.", violations=self.lacks)
+
+
+def _taps_used_twice(ones: t.Sequence[One]) -> list[Violation]:
+    """A tap that the user named carries one interface; VMs may share a bridge. Easily written in 'defaults'."""
+    users: dict[str, str] = {}
+    found = []
+    for one in ones:
+        network = one.plan.definition.config.get("network") or [] if one.plan.definition else []
+        for index, tap in enumerate(nic.get("tap_device") for nic in network):
+            if tap and users.setdefault(tap, one.plan.name) != one.plan.name and not is_bridge(tap) and one.entry:
+                found.append(
+                    Violation(
+                        f"{one.entry.path}.config.network[{index}].tap_device",
+                        f"{tap} is used by VM {users[tap]} of this task already. Name another tap, or a bridge.",
+                    )
+                )
+    return found
 
 
 class _Errors:
