@@ -71,9 +71,7 @@ def _memory(starting: t.Sequence[Definition], running: t.Sequence[Definition], r
         short = f"{_shown(room.memory_available)} of this host's memory are available"
     elif wanted + had > room.memory_total:
         # What those that run have not touched yet still counts as available.
-        short = (
-            f"with {_shown(had)} of the {len(running)} that run that is more than the {_shown(room.memory_total)} of this host"
-        )
+        short = f"with {_shown(had)} of the {len(running)} that run that is more than the {_shown(room.memory_total)} of this host"
     else:
         return []
     return [
