@@ -90,7 +90,6 @@ EXAMPLES = r"""
 - name: Two functions that differ in their memory, and no others
   unkey.vmcp.vmcp_vms:
     defaults:
-      backend: firecracker
       state: running
       labels: {fleet: fn}
       config:
@@ -102,28 +101,34 @@ EXAMPLES = r"""
       - {name: fn-b, config: {memory: {size_bytes: 256M}}}
     prune: {labels: {fleet: fn}, max: 10%}
 
-- name: Five hundred of a kind, fifty at a time, and their consoles waited for together
+- name: Five hundred of a kind, a hundred at a time, and their consoles waited for together
   unkey.vmcp.vmcp_vms:
     defaults:
       workload: serverless
       state: running
       memory: 128M
       kernel: /opt/vmcp/kernels/vmlinux
-      wait_for: [{console: "ready"}]
+      wait_for: [{console: "login:"}]
     vms:
-      - {name: "fn-{index:04d}", count: 500}
-    start_batch: 50
+      - {name: "job-{index:04d}", count: 500}
+    start_batch: 100
     overcommit: true
 
 - name: By name, each with a secret of its own
   unkey.vmcp.vmcp_vms:
-    defaults: {backend: firecracker, state: running, kernel: /opt/vmcp/kernels/vmlinux}
+    defaults: {backend: firecracker, state: running, kernel: /opt/vmcp/kernels/vmlinux, networks: [br0]}
     vms:
       api: {memory: 512M, priority: 10}
       worker: {memory: 1G}
     secrets:
-      api: {metadata: {token: "{{ api_token }}"}}
-      worker: {metadata: {token: "{{ worker_token }}"}}
+      api: {metadata: {token: "{{ lookup('ansible.builtin.password', '/dev/null') }}"}}
+      worker: {metadata: {token: "{{ lookup('ansible.builtin.password', '/dev/null') }}"}}
+
+- name: One after the other gets more memory
+  unkey.vmcp.vmcp_vms:
+    defaults: {state: running, memory: 256M, allow_disruption: restart, shutdown_timeout: 5}
+    vms: [fn-a, fn-b]
+    start_batch: 1
 """
 
 RETURN = r"""

@@ -20,7 +20,7 @@ from ..planner.plan import Plan
 from ..planner.prune import Surplus
 from ..planner.room import Room, lacks_room
 from .each import each
-from .lacks import is_bridge
+from .lacks import is_tap
 from .live import situation
 from .planning import Planning, beyond_the_backend, stored_config
 from .work import AT_A_TIME
@@ -163,7 +163,7 @@ def _taps_used_twice(ones: t.Sequence[One]) -> list[Violation]:
     for one in ones:
         network = one.plan.definition.config.get("network") or [] if one.plan.definition else []
         for index, tap in enumerate(nic.get("tap_device") for nic in network):
-            if tap and users.setdefault(tap, one.plan.name) != one.plan.name and not is_bridge(tap) and one.entry:
+            if tap and one.entry and is_tap(tap) and users.setdefault(tap, one.plan.name) != one.plan.name:
                 found.append(
                     Violation(
                         f"{one.entry.path}.config.network[{index}].tap_device",

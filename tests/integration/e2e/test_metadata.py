@@ -154,6 +154,7 @@ def test_secrets_of_many_are_in_no_result_and_no_file_that_others_read(ground: P
             task("another", "vmcp_vms", secrets=changed, **{**given, "defaults": {**common, "allow_disruption": "restart"}}),
             task("nobody's", "vmcp_vms", secrets={**secrets, "z": {"metadata": {}}, "a": {"token": SECRET}}, **given),
             task("in the entry", "vmcp_vms", vms=[{"name": "a", "metadata": {"token": 1}}]),
+            task("one tap", "vmcp_vms", defaults={**common, "networks": ["e2etap"]}, vms=["b", "c"]),
             task("remove", "vmcp_vms", vms=[], prune={"allow_empty": True}),
         ],
         arguments=["-vvv"],
@@ -166,6 +167,8 @@ def test_secrets_of_many_are_in_no_result_and_no_file_that_others_read(ground: P
     assert sorted(v["field"] for v in results.refused("nobody's", "invalid_argument")["violations"]) == ["secrets.a", "secrets.z"]
     (refused,) = results.refused("in the entry", "invalid_argument")["violations"]
     assert refused["field"] == "vms[0].metadata" and "secrets.NAME.metadata" in refused["message"]
+    (refused,) = results.refused("one tap", "invalid_argument")["violations"]
+    assert "e2etap is used by VM b of this task already" in refused["message"]
     assert results.ok("remove")["removed"] == ["a", "g-0", "g-1"]
     # The play's own file has them; what Ansible says of it, and what the modules do, has not.
     for text in (results.output, json.dumps(results.all)):
