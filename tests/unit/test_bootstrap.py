@@ -10,9 +10,11 @@ import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils import bootstrap, thirdparty_pydantic
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, LARGE, LOCK, VMS
 from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
 
 patch_module_args = pytest.importorskip("ansible.module_utils.testing", reason="this ansible-core has no ansible.module_utils.testing").patch_module_args
 
@@ -38,3 +40,13 @@ def test_large_options_are_neither_logged_nor_echoed_and_reach_the_task(monkeypa
     assert "3 entries" in line
     for text in (line, json.dumps(echoed)):
         assert "unmistakable" not in text and "tell-nobody" not in text
+
+
+def test_a_task_that_is_too_large_to_be_handed_over_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible's respawn would wait for ever: it writes all arguments into a pipe that nobody reads yet."""
+    monkeypatch.setattr(bootstrap, "matching_elsewhere", lambda: "/usr/bin/python3.99")
+    monkeypatch.setattr(thirdparty_pydantic, "HAS_PYDANTIC", False)
+    entries = [{"name": f"vm-{index}", "kernel_args": "x" * 100} for index in range(1000)]
+    words = r"arguments \(\d{6} bytes\) are too large .* Set ansible_python_interpreter to /usr/bin/python3.99 .*, or split the task"
+    with pytest.raises(FailedPrecondition, match=words):
+        bootstrap._require_libraries({"vms": entries})
