@@ -56,6 +56,21 @@ TASK: Spec = {
     "keep": {"type": "list", "elements": "str", "choices": list(KEEP)},
 }
 
+VMS: Spec = {
+    "vms": {"type": "raw", "required": True},
+    "defaults": {"type": "dict"},
+    "secrets": {"type": "dict", "no_log": True},
+    "prune": {"type": "dict"},
+    "on_error": {"type": "str", "default": "continue", "choices": ["continue", "stop"]},
+    "parallel": {"type": "str", "default": "auto"},
+    "start_batch": {"type": "int"},
+    "overcommit": {"type": "bool", "default": False},
+    "wait_timeout": {"type": "int", "default": 120},
+    "return": {"type": "str", "default": "compact", "choices": ["compact", "full"]},
+}
+# Options of VMS whose values are neither logged nor echoed: a thousand configurations would travel back and into every log.
+LARGE = ("vms", "defaults")
+
 INFO: Spec = {
     "names": {"type": "list", "elements": "str", "aliases": ["name"]},
     "labels": {"type": "dict"},

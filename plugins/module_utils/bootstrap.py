@@ -24,11 +24,24 @@ RESPAWN_MAX_BYTES = 60_000
 MASKED_MIN_LENGTH = 8
 
 
-def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **module_options: t.Any) -> None:
+def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], *, large: t.Sequence[str] = (), **module_options: t.Any) -> None:
     """Runs one task: options in, result out, every error of ours as one readable failure.
 
-    C(task) imports what it runs in its own body, so that it comes from the installed runtime where that matches."""
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
+    C(task) imports what it runs in its own body, so that it comes from the installed runtime where that matches. C(large): options of which only the size is
+    logged and echoed."""
+
+    class Module(AnsibleModule):
+        """Ansible logs all options to syslog, whole, before a module gets a word in."""
+
+        params: dict[str, t.Any]
+
+        def _log_invocation(self) -> None:
+            given = self.params
+            self.params = {**given, **_sizes(given, large)}
+            super()._log_invocation()
+            self.params = given
+
+    module = Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     use_runtime()
     options = {k: v for k, v in module.params.items() if v is not None}
     call = Call(
@@ -40,6 +53,7 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **mo
         require_libraries=lambda: _require_libraries(options),
     )
     _hide_secrets(module, argument_spec)
+    module.params.update(_sizes(module.params, large))
     try:
         outcome = task(call)
     except VmcpError as exc:
@@ -48,6 +62,11 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], **mo
     if outcome.diff is not None and module._diff:
         result["diff"] = outcome.diff
     module.exit_json(**result)
+
+
+def _sizes(params: t.Mapping[str, t.Any], large: t.Sequence[str]) -> dict[str, str]:
+    """What stands in for large options in C(invocation) and in syslog."""
+    return {name: f"{len(value)} entries, not repeated here" for name in large if isinstance(value := params.get(name), (dict, list, str))}
 
 
 def _hide_secrets(module: AnsibleModule, argument_spec: dict[str, t.Any]) -> None:

@@ -11,7 +11,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import Tree, VmConfig
-from ansible_collections.unkey.vmcp.plugins.module_utils.model.short_options import SHORT_OPTIONS
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import SHORT_OPTIONS
 from ansible_collections.unkey.vmcp.tools.generators.shape import LICENSE, default_of, entry_tree, is_tree, parts
 
 # Types of the documentation by what reads a value; all else is text.

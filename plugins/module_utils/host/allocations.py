@@ -39,6 +39,15 @@ class Allocation:
     taps: t.Mapping[str, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What one VM wants chosen. C(uid_range) None: no uid. C(taken_macs): addresses that users gave by hand, avoided."""
+
+    nic_ids: t.Sequence[str]
+    uid_range: t.Optional[tuple[int, int]]
+    taken_macs: t.Sequence[str] = ()
+
+
 def allocate(
     layout: Layout,
     name: str,
@@ -48,56 +57,71 @@ def allocate(
     lock_timeout_s: float,
     taken_macs: t.Collection[str] = (),
 ) -> Allocation:
-    """Values for VM C(name): those recorded before, new ones for what is new. NICs no longer in C(nic_ids) are given back.
+    """As C(allocate_all), for one VM."""
+    return allocate_all(layout, {name: Wanted(nic_ids, uid_range, tuple(taken_macs))}, lock_timeout_s=lock_timeout_s)[name]
 
-    C(uid_range) None: no uid. C(taken_macs): addresses that users gave by hand, avoided.
+
+def allocate_all(layout: Layout, wanted: t.Mapping[str, Wanted], *, lock_timeout_s: float) -> dict[str, Allocation]:
+    """Values for each VM: those recorded before, new ones for what is new, in one write. NICs that are no longer wanted are given back.
+
     DeadlineExceeded when the host lock is not to be had, FailedPrecondition when the uid range is used up."""
     ensure_dir(layout.state_dir, 0o711)
-    with held(layout.host_lock, f"allocating for VM {name}", lock_timeout_s):
+    with held(layout.host_lock, f"allocating for {_who(wanted)}", lock_timeout_s):
         table = _Table.read(layout.allocations)
         before = table.as_json()
-        record = table.vms.setdefault(name, {})
-        if uid_range is not None and record.get("uid") is None:
-            record["uid"] = table.free_uid(uid_range, layout)
-        if record.get("cid") is None:
-            record["cid"] = table.free_cid()
-        record["nics"] = _nics(table, name, nic_ids, record.get("nics", {}), set(taken_macs))
+        given = {name: table.give(name, one, layout) for name, one in wanted.items()}
         if table.as_json() != before:
             write_atomic(layout.allocations, table.as_json())
-    return Allocation(
-        uid=record.get("uid") if uid_range is not None else None,
-        cid=record["cid"],
-        macs={nic: values["mac"] for nic, values in record["nics"].items()},
-        taps={nic: values["tap"] for nic, values in record["nics"].items()},
-    )
+    return given
+
+
+def _who(names: t.Collection[str]) -> str:
+    first = next(iter(names), "none")
+    return f"VM {first}" if len(names) == 1 else f"{len(names)} VMs ({first} …)"
 
 
 def release(layout: Layout, name: str, *, lock_timeout_s: float) -> bool:
     """Gives back all that is recorded for C(name). False when nothing was."""
+    return bool(release_all(layout, [name], lock_timeout_s=lock_timeout_s))
+
+
+def release_all(layout: Layout, names: t.Sequence[str], *, lock_timeout_s: float) -> list[str]:
+    """Gives back all that is recorded for these VMs, in one write. Those for which something was."""
     if not os.path.exists(layout.allocations):
-        return False
-    with held(layout.host_lock, f"releasing what VM {name} had", lock_timeout_s):
+        return []
+    with held(layout.host_lock, f"releasing what {_who(names)} had", lock_timeout_s):
         table = _Table.read(layout.allocations)
-        if table.vms.pop(name, None) is None:
-            return False
-        write_atomic(layout.allocations, table.as_json())
-    return True
+        had = [name for name in names if table.vms.pop(name, None) is not None]
+        if had:
+            write_atomic(layout.allocations, table.as_json())
+    return had
 
 
 def predict(layout: Layout, name: str, nic_ids: t.Sequence[str], *, uid_range: tuple[int, int] | None, taken_macs: t.Collection[str] = ()) -> Allocation:
-    """What C(allocate) would give now; writes and locks nothing (check mode)."""
+    """As C(predict_all), for one VM."""
+    return predict_all(layout, {name: Wanted(nic_ids, uid_range, tuple(taken_macs))})[name]
+
+
+def predict_all(layout: Layout, wanted: t.Mapping[str, Wanted]) -> dict[str, Allocation]:
+    """What C(allocate_all) would give now; writes and locks nothing (check mode)."""
     table = _Table.read(layout.allocations)
-    record = table.vms.setdefault(name, {})
-    uid = None
-    if uid_range is not None:
-        uid = record.get("uid") or table.free_uid(uid_range, layout)
-    nics = _nics(table, name, nic_ids, record.get("nics", {}), set(taken_macs))
-    return Allocation(
-        uid=uid,
-        cid=record.get("cid") or table.free_cid(),
-        macs={nic: values["mac"] for nic, values in nics.items()},
-        taps={nic: values["tap"] for nic, values in nics.items()},
-    )
+    return {name: table.give(name, one, layout) for name, one in wanted.items()}
+
+
+def uids_free(layout: Layout, uid_range: tuple[int, int]) -> int:
+    """How many uids of the range belong to no VM."""
+    first, last = uid_range
+    return last - first + 1 - sum(1 for uid in _Table.read(layout.allocations).taken.uids if first <= uid <= last)
+
+
+@dataclasses.dataclass
+class _Taken:
+    """What belongs to VMs, to be looked up."""
+
+    uids: set[int]
+    cids: set[int]
+    macs: set[str]
+    taps: set[str]
 
 
 class _Table:
@@ -109,6 +133,7 @@ class _Table:
         self.next_uid: int = body.get("next_uid", 0)
         self.next_cid: int = body.get("next_cid", 0)
         self.extra = {key: value for key, value in body.items() if key not in ("schema", "vms", "next_uid", "next_cid")}
+        self._taken: t.Optional[_Taken] = None
 
     @classmethod
     def read(cls, path: str) -> _Table:
@@ -133,9 +158,36 @@ class _Table:
         body = {**self.extra, "schema": SCHEMA, "next_uid": self.next_uid, "next_cid": self.next_cid, "vms": self.vms}
         return json.dumps(body, indent=1, sort_keys=True) + "\n"
 
+    @property
+    def taken(self) -> _Taken:
+        """Gathered once: what is given to many VMs in one go must not cost a look at all VMs for each."""
+        if self._taken is None:
+            nics = [nic for record in self.vms.values() for nic in record.get("nics", {}).values()]
+            self._taken = _Taken(
+                uids={record["uid"] for record in self.vms.values() if record.get("uid") is not None},
+                cids={record["cid"] for record in self.vms.values() if record.get("cid") is not None},
+                macs={nic["mac"] for nic in nics},
+                taps={nic["tap"] for nic in nics},
+            )
+        return self._taken
+
+    def give(self, name: str, wanted: Wanted, layout: Layout) -> Allocation:
+        record = self.vms.setdefault(name, {})
+        if wanted.uid_range is not None and record.get("uid") is None:
+            record["uid"] = self.free_uid(wanted.uid_range, layout)
+        if record.get("cid") is None:
+            record["cid"] = self.free_cid()
+        record["nics"] = _nics(self.taken, name, wanted.nic_ids, record.get("nics", {}), {mac.lower() for mac in wanted.taken_macs})
+        return Allocation(
+            uid=record.get("uid") if wanted.uid_range is not None else None,
+            cid=record["cid"],
+            macs={nic: values["mac"] for nic, values in record["nics"].items()},
+            taps={nic: values["tap"] for nic, values in record["nics"].items()},
+        )
+
     def free_uid(self, uid_range: tuple[int, int], layout: Layout) -> int:
         first, last = uid_range
-        taken = {record["uid"] for record in self.vms.values() if record.get("uid") is not None}
+        taken = self.taken.uids
         uid = _first_free(first, last, self.next_uid, taken, refused=_has_passwd_entry)
         if uid is None:
             for gone in [vm for vm in self.vms if not os.path.lexists(layout.vm(vm).dir)]:
@@ -144,14 +196,15 @@ class _Table:
         if uid is None:
             raise FailedPrecondition(f"All uids from {first} to {last} belong to VMs. Widen uid_range in /etc/vmcp/host.json, or remove VMs.")
         self.next_uid = uid + 1
+        taken.add(uid)
         return uid
 
     def free_cid(self) -> int:
-        taken = {record["cid"] for record in self.vms.values() if record.get("cid") is not None}
-        cid = _first_free(*CID_RANGE, self.next_cid, taken)
+        cid = _first_free(*CID_RANGE, self.next_cid, self.taken.cids)
         if cid is None:  # two thousand million VMs
             raise FailedPrecondition("All vsock context ids belong to VMs. Remove VMs.")
         self.next_cid = cid + 1
+        self.taken.cids.add(cid)
         return cid
 
 
@@ -175,25 +228,25 @@ def _has_passwd_entry(uid: int) -> bool:
     return False
 
 
-def _nics(table: _Table, name: str, nic_ids: t.Sequence[str], recorded: t.Mapping[str, t.Any], taken_macs: set[str]) -> dict[str, dict[str, str]]:
-    others = [nic for vm, record in table.vms.items() if vm != name for nic in record.get("nics", {}).values()]
-    macs = {mac.lower() for mac in taken_macs} | {nic["mac"] for nic in others}
-    taps = {nic["tap"] for nic in others}
+def _nics(taken: _Taken, name: str, nic_ids: t.Sequence[str], recorded: t.Mapping[str, t.Any], by_hand: set[str]) -> dict[str, dict[str, str]]:
+    for nic in recorded.values():
+        taken.macs.discard(nic["mac"])
+        taken.taps.discard(nic["tap"])
     chosen: dict[str, dict[str, str]] = {}
     for nic_id in nic_ids:
         values = recorded.get(nic_id) or {
-            "mac": _derived(_mac, name, nic_id, macs),
-            "tap": _derived(_tap, name, nic_id, taps),
+            "mac": _derived(_mac, name, nic_id, taken.macs, by_hand),
+            "tap": _derived(_tap, name, nic_id, taken.taps),
         }
-        macs.add(values["mac"])
-        taps.add(values["tap"])
+        taken.macs.add(values["mac"])
+        taken.taps.add(values["tap"])
         chosen[nic_id] = dict(values)
     return chosen
 
 
-def _derived(derive: t.Callable[[str, str, int], str], name: str, nic_id: str, taken: t.Collection[str]) -> str:
+def _derived(derive: t.Callable[[str, str, int], str], name: str, nic_id: str, *taken: t.Collection[str]) -> str:
     salt = 0
-    while (value := derive(name, nic_id, salt)) in taken:
+    while any((value := derive(name, nic_id, salt)) in values for values in taken):
         salt += 1
     return value
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import typing as t
 
 from .files import read_kernel
@@ -27,6 +28,24 @@ def capacity(state_dir: str) -> dict[str, t.Any]:
         "numa_nodes": max(1, sum(1 for name in _entries("/sys/devices/system/node") if name.startswith("node") and name[4:].isdigit())),
         "disk": {"path": there, "size_bytes": disk.f_frsize * disk.f_blocks, "available_bytes": disk.f_frsize * disk.f_bavail},
     }
+
+
+def tasks_free(uid: int) -> t.Optional[int]:
+    """How many processes and threads more there may be, by the kernel's limits and the user's own. None: the kernel does not say."""
+    limits = [int(text) for name in ("threads-max", "pid_max") if (text := _first_line(f"/proc/sys/kernel/{name}") or "").isdigit()]
+    words = _read("/proc/loadavg").split()
+    if not limits or len(words) < 4:
+        return None
+    if uid != 0:
+        soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        limits += [] if soft == resource.RLIM_INFINITY else [soft]
+    return max(0, min(limits) - int(words[3].rpartition("/")[2]))
+
+
+def files_free() -> t.Optional[int]:
+    """How many files more may be open on the host. None: the kernel does not say."""
+    words = _read("/proc/sys/fs/file-nr").split()
+    return max(0, int(words[2]) - int(words[0])) if len(words) == 3 and all(word.isdigit() for word in words) else None
 
 
 def hardening() -> dict[str, t.Any]:

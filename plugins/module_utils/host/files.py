@@ -45,6 +45,19 @@ def os_errors(doing: str) -> t.Iterator[None]:
 def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = -1, gid: int = -1, sync: bool = True) -> None:
     """Replaces C(path) so that a reader sees the old file or the new one, also after a power failure (C(sync)). Mode and owner
     are set before the name appears."""
+    temporary = write_temporary(path, data, mode=mode, uid=uid, gid=gid, sync=sync)
+    with os_errors(f"write {path}"):
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            remove(temporary)
+            raise
+        if sync:
+            sync_dir(os.path.dirname(path))
+
+
+def write_temporary(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = -1, gid: int = -1, sync: bool = False) -> str:
+    """The first half of C(write_atomic): a file beside C(path), whole, which only has to be renamed. Its name; nothing is left where it fails."""
     body = data.encode() if isinstance(data, str) else data
     parent, base = os.path.split(path)
     # The name is ours alone while we hold the VM's or the host's lock; O_EXCL refuses what somebody else planted.
@@ -62,12 +75,10 @@ def write_atomic(path: str, data: str | bytes, *, mode: int = 0o600, uid: int = 
                     os.fsync(fd)
             finally:
                 os.close(fd)
-            os.rename(temporary, path)
         except OSError:
             remove(temporary)
             raise
-        if sync:
-            sync_dir(parent)
+    return temporary
 
 
 def write_plain(path: str, data: str) -> None:
@@ -91,15 +102,21 @@ def _remove_abandoned(parent: str, base: str) -> None:
 
 def write_if_different(path: str, data: str, *, mode: int = 0o600, gid: int = -1) -> bool:
     """As C(write_atomic), but leaves a file alone that is equal, also in mode and group. True when written."""
-    try:
-        if read_text(path) == data:
-            status = os.lstat(path)
-            if stat.S_IMODE(status.st_mode) == mode and gid in (-1, status.st_gid):
-                return False
-    except FileNotFoundError:
-        pass
+    if is_as(path, data, mode, gid):
+        return False
     write_atomic(path, data, mode=mode, gid=gid)
     return True
+
+
+def is_as(path: str, data: str, mode: int, gid: int) -> bool:
+    """Whether the file is there with this text, mode and (unless -1) group."""
+    try:
+        if read_text(path) != data:
+            return False
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_IMODE(status.st_mode) == mode and gid in (-1, status.st_gid)
 
 
 def keep_former(path: str, kept: str, data: str) -> None:
@@ -198,8 +215,9 @@ def last_lines(path: str, count: int, *, max_bytes: int = 16384) -> list[str]:
 
 
 def ensure_dir(path: str, mode: int, *, uid: int = -1, gid: int = -1, sync: bool = True) -> bool:
-    """Makes the directory and its parents (0755). Mode and owner of the last one are corrected through a descriptor. C(sync) False: for one that does
-    not outlive the host's boot. True when anything changed."""
+    """Makes the directory and its parents (0755). Mode and owner of the last one are corrected through a descriptor. True when anything changed.
+
+    C(sync) false: the caller sees to it that it is durable, or it does not outlive the host's boot."""
     made = False
     with os_errors(f"make the directory {path}"):
         parent = os.path.dirname(path)
@@ -276,8 +294,8 @@ def mounts_below(path: str) -> list[str]:
     return found
 
 
-def remove_tree(path: str) -> bool:
-    """Removes a directory and all below it; links are removed, never followed. False when it was not there.
+def remove_tree(path: str, *, sync: bool = True) -> bool:
+    """Removes a directory and all below it; links are removed, never followed. False when it was not there. C(sync): durably.
 
     FailedPrecondition when something is mounted at or below it: what is mounted there is not ours."""
     mounted = mounts_below(path)
@@ -295,7 +313,8 @@ def remove_tree(path: str) -> bool:
             except FileNotFoundError:
                 return False
             _remove_entry(directory, base, status.st_dev, path)
-            os.fsync(directory)
+            if sync:
+                os.fsync(directory)
         finally:
             os.close(directory)
     return True

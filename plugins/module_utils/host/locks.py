@@ -16,16 +16,19 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import time
 import typing as t
 
-from ..errors import DeadlineExceeded
+from ..errors import DeadlineExceeded, FailedPrecondition
 from .files import ensure_dir, os_errors, read_text
 
 if t.TYPE_CHECKING:
     from .layout import Layout
 
 _POLL_S = 0.02
+# What a task has open beside its locks: sockets of VMMs that it asks, files that it reads.
+_OTHER_FILES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +78,23 @@ def vm_locks(
 ) -> t.Iterator[dict[str, Held]]:
     """The locks of several VMs under one deadline, taken in name order so that two bulk runs cannot wait for each other."""
     deadline = time.monotonic() + timeout_s
+    ordered = sorted(set(names))
+    _allow_open_files(len(ordered))
     with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(held(layout.vm(name).lock, what, max(0.0, deadline - time.monotonic()), on_wait)) for name in sorted(set(names))}
+        yield {name: stack.enter_context(held(layout.vm(name).lock, what, max(0.0, deadline - time.monotonic()), on_wait)) for name in ordered}
+
+
+def _allow_open_files(locks: int) -> None:
+    """A lock is an open file. A process is given 1024 by default, and may allow itself more. FailedPrecondition when it may not."""
+    wanted = locks + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise FailedPrecondition(
+            f"A task on {locks} VMs holds as many files open, and this user may open {hard}. Raise that limit (nofile), or split the task."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def holder(path: str) -> Holder | None:

@@ -13,10 +13,10 @@ import os
 import re
 import typing as t
 
-from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation
+from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation, VmcpError
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
-from .files import ensure_dir, give_below, keep_former, mounts_below, os_errors, read_json, read_text, remove, remove_tree, sync_dir, write_atomic
+from .files import ensure_dir, give_below, keep_former, os_errors, read_json, read_text, remove, write_atomic
 from .processes import current
 
 if t.TYPE_CHECKING:
@@ -24,7 +24,8 @@ if t.TYPE_CHECKING:
 
 SECRETS_SCHEMA = 1
 _NAME = re.compile(NAME_PATTERN)
-_REMOVING = ".removing-"
+# A directory that is being removed.
+REMOVING = ".removing-"
 
 
 class Store:
@@ -75,7 +76,7 @@ class Store:
     def has_remains(self, name: str) -> bool:
         """Whether anything of the VM is on the host, also what a killed run left half made or half removed."""
         vm = self.layout.vm(name)
-        return any(os.path.lexists(path) for path in (vm.dir, vm.run, self._doomed(name)))
+        return any(os.path.lexists(path) for path in (vm.dir, vm.run, f"{self.layout.vms}/{REMOVING}{name}"))
 
     def has_only_data(self, name: str) -> bool:
         """Whether C(data) is all that there is of the VM, as after a removal that kept it."""
@@ -112,77 +113,34 @@ class Store:
         vm = self.layout.vm(definition.name)
         self.ensure_dirs(vm, definition.generated.get("uid"))
         text = definition.to_json()
-        if current(vm) is not None:
-            keep_former(vm.definition, vm.booted, text)
+        self.keep_booted(definition.name, text)
         write_atomic(vm.definition, text)
 
-    def ensure_dirs(self, vm: VmLayout, uid: int | None) -> None:
-        """0711, so that a uid reaches its own data and sees nothing else; C(data) belongs to the VM's uid alone."""
+    def keep_booted(self, name: str, text: str) -> None:
+        """Before C(vm.json) becomes C(text): keeps, as C(booted), the definition of a process that runs."""
+        vm = self.layout.vm(name)
+        if current(vm) is not None:
+            keep_former(vm.definition, vm.booted, text)
+
+    def ensure_dirs(self, vm: VmLayout, uid: int | None, *, sync: bool = True) -> None:
+        """0711, so that a uid reaches its own data and sees nothing else; C(data) belongs to the VM's uid alone. C(sync) as for C(ensure_dir)."""
         ensure_dir(self.layout.state_dir, 0o711)
         ensure_dir(self.layout.vms, 0o711)
-        ensure_dir(vm.dir, 0o711)
+        ensure_dir(vm.dir, 0o711, sync=sync)
         owner = -1 if uid is None else uid
         before = os.stat(vm.data).st_uid if os.path.isdir(vm.data) else uid
-        ensure_dir(vm.data, 0o700, uid=owner, gid=owner)
+        ensure_dir(vm.data, 0o700, uid=owner, gid=owner, sync=sync)
         if uid is not None and before != uid:
             give_below(vm.data, uid)
 
     def remove(self, name: str, *, keep_data: bool = False, give_back: t.Callable[[], object] = lambda: None) -> bool:
-        """Removes what belongs to the VM, its run-time directory too; its locks stay. True when there was anything.
+        """As C(removal.remove_vms), for one VM. True when there was anything."""
+        from .removal import remove_vms
 
-        The directory is renamed first, so that a run killed in between leaves no half VM; the rest goes with the next removal.
-        C(give_back) returns what the VM had of the host: called once nothing can use it, while something is still there by which a repeated removal
-        would find that there is something to do. C(keep_data) leaves C(data) alone. FailedPrecondition when something is mounted below."""
-        vm = self.layout.vm(name)
-        found = remove_tree(vm.run)
-        self._sweep(but=name)
-        found |= self._remove_all_but_data(vm) if keep_data else self._set_aside(vm)
-        doomed = self._doomed(name)
-        if os.path.lexists(doomed):
-            # Emptied first: giving back may have to write, and the disk may be full.
-            for entry in os.listdir(doomed):
-                remove_tree(f"{doomed}/{entry}")
-        give_back()
-        return remove_tree(doomed) or found
-
-    def _doomed(self, name: str) -> str:
-        return f"{self.layout.vms}/{_REMOVING}{name}"
-
-    def _set_aside(self, vm: VmLayout) -> bool:
-        doomed = self._doomed(vm.name)
-        with os_errors(f"remove {vm.dir}"):
-            mounted = mounts_below(vm.dir)
-            if mounted:
-                raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
-            if not os.path.lexists(vm.dir):
-                return False
-            remove_tree(doomed)
-            os.rename(vm.dir, doomed)
-            sync_dir(self.layout.vms)
-        return True
-
-    def _remove_all_but_data(self, vm: VmLayout) -> bool:
-        found = False
-        with os_errors(f"clear {vm.dir}"):
-            try:
-                entries = os.listdir(vm.dir)
-            except FileNotFoundError:
-                return False
-            # The definition last: as long as it is there, a run killed in between can be repeated.
-            for entry in sorted(entries, key=lambda name: name == "vm.json"):
-                if entry != "data":
-                    found = remove_tree(f"{vm.dir}/{entry}") or found
+        found = remove_vms(self.layout, [name], keep_data=keep_data, give_back=lambda names: give_back())[name]
+        if isinstance(found, VmcpError):
+            raise found
         return found
-
-    def _sweep(self, but: str) -> None:
-        with os_errors(f"list {self.layout.vms}"):
-            try:
-                entries = os.listdir(self.layout.vms)
-            except FileNotFoundError:
-                return
-        for entry in entries:
-            if entry.startswith(_REMOVING) and entry != _REMOVING + but:
-                remove_tree(f"{self.layout.vms}/{entry}")
 
     # --- secrets --------------------------------------------------------------------------------------
     def secrets(self, name: str) -> dict[str, t.Any]:
@@ -195,14 +153,20 @@ class Store:
         return _digest(key, values) if key else None
 
     def save_secrets(self, name: str, values: t.Mapping[str, t.Any]) -> str:
-        """Writes the values, readable by root alone, and returns their digest. The key is made once per VM and stays."""
+        """Writes the values, readable by root alone, and returns their digest."""
+        vm = self.layout.vm(name)
+        text, digest = self.secrets_text(name, values)
+        ensure_dir(vm.dir, 0o711)
+        write_atomic(vm.secrets, text)
+        return digest
+
+    def secrets_text(self, name: str, values: t.Mapping[str, t.Any]) -> tuple[str, str]:
+        """What is to stand in C(VmLayout.secrets), and the digest. The key is made once per VM and stays."""
         import secrets
 
-        vm = self.layout.vm(name)
         key = self._secrets_body(name).get("key") or secrets.token_hex(32)
-        ensure_dir(vm.dir, 0o711)
-        write_atomic(vm.secrets, json.dumps({"schema": SECRETS_SCHEMA, "key": key, "values": dict(values)}, sort_keys=True) + "\n")
-        return _digest(key, values)
+        text = json.dumps({"schema": SECRETS_SCHEMA, "key": key, "values": dict(values)}, sort_keys=True) + "\n"
+        return text, _digest(key, values)
 
     def _secrets_body(self, name: str) -> dict[str, t.Any]:
         path = self.layout.vm(name).secrets

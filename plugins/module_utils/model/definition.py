@@ -30,7 +30,8 @@ class Definition:
     C(config): the full tree, defaults of creation written in, sizes in bytes (JSON values; C(VmConfig) reads it).
     C(generated): what we or the VMM chose once: C(uid), C(cid), C(macs) and C(taps) by NIC id, C(qemu_machine). Never reported as a change.
     C(binary): absolute path of the pinned VMM binary; C(helpers): others by role (C(jailer), C(ch-remote)).
-    C(kernel_from_host), C(labels) …: see DESIGN; C(metadata_digest): keyed digest of the secrets, never the secrets.
+    C(group): the name pattern of the group of identical VMs that it was made in; it ends with the group when that shrinks.
+    C(labels) …: see DESIGN; C(metadata_digest): keyed digest of the secrets, never the secrets.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Definition:
     generated: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     metadata_digest: t.Optional[str] = None
     backend_reason: str = ""
+    group: t.Optional[str] = None
     created_at: str = ""
     collection_version: str = COLLECTION_VERSION
     schema: int = SCHEMA
@@ -56,7 +58,7 @@ class Definition:
 
     def to_json(self) -> str:
         """The text of C(vm.json): sorted keys, so that equal definitions are equal bytes."""
-        body = dataclasses.asdict(self)
+        body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         body.update(body.pop("extra"))
         return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -95,6 +97,7 @@ class Definition:
         wrong += [key for key in _SWITCHES if not isinstance(getattr(self, key), bool)]
         if "config" not in wrong and not all(_are_entries(self.config.get(key)) for key in ("storage", "network")):
             wrong.append("config")
+        wrong += ["group"] if not isinstance(self.group, (str, type(None))) else []
         if self.backend not in BACKENDS and "backend" not in wrong:
             wrong.append("backend")
         if wrong:

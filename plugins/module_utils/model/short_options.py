@@ -12,19 +12,7 @@ import typing as t
 from ..errors import Violation
 from .validate import validate_given
 from .walk import unwrap
-
-# Short option -> its place in the tree.
-SHORT_OPTIONS: dict[str, tuple[str, ...]] = {
-    "vcpus": ("cpu", "vcpu_count"),
-    "max_vcpus": ("cpu", "max_vcpu_count"),
-    "memory": ("memory", "size_bytes"),
-    "kernel": ("boot", "kernel_path"),
-    "initrd": ("boot", "initrd_path"),
-    "kernel_args": ("boot", "kernel_args"),
-    "firmware": ("boot", "firmware_path"),
-    "disks": ("storage",),
-    "networks": ("network",),
-}
+from .words import SHORT_OPTIONS
 
 
 def fold_short_options(params: t.Mapping[str, t.Any], config: t.Any = None) -> tuple[t.Any, list[Violation]]:

@@ -13,9 +13,10 @@ import typing as t
 from ..errors import Violation
 from .conditions import read_conditions
 from .options import OPTIONS, RESERVED_OPTIONS, STORED, OptionError
-from .short_options import SHORT_OPTIONS, fold_short_options, given_names, options_used
+from .short_options import fold_short_options, given_names, options_used
 from .validate import validate_given
 from .walk import nearest
+from .words import SHORT_OPTIONS
 
 OTHER_KEYS = ("name", "config", "wait_for", "metadata")
 
@@ -33,6 +34,7 @@ class VmRequest:
     C(options): the other options of the task, as given (C(state), C(backend), C(endpoint), C(wait_timeout) …); C(option()) knows their defaults.
     C(wait_for): one dict per condition: C({"running": True}), C({"console": REGEX}), C({"tcp": PORT, "host": ADDRESS}), C({"file": PATH}), C({"vsock": PORT}).
     C(metadata): any JSON mapping; None when not given. C(short_options): those whose values went into C(config).
+    C(group): the name pattern of the group that the VM is one of (C(Definition.group)); None says nothing about it.
     """
 
     name: t.Optional[str]
@@ -42,6 +44,7 @@ class VmRequest:
     wait_for: tuple[dict[str, t.Any], ...] = ()
     metadata: t.Optional[dict[str, t.Any]] = None
     short_options: tuple[str, ...] = ()
+    group: t.Optional[str] = None
 
     def option(self, name: str) -> t.Any:
         """An option of the task as given, or its default."""

@@ -28,9 +28,27 @@ from .walk import REJECTED, Loc, Walk, nearest, notation, shown, unwrap
 _NOTHING: t.Mapping[str, t.Any] = types.MappingProxyType({})
 
 
+# Trees read before: a fleet's VMs are of few kinds. A bound, because each of a thousand could be of its own kind.
+_READ_MAX = 128
+_read: dict[tuple[str, str], tuple[t.Optional[VmConfig], tuple[Violation, ...]]] = {}
+
+
 def validate(tree: t.Any, path: str = ROOT) -> tuple[t.Optional[VmConfig], list[Violation]]:
-    """The configuration, or None and all violations. C(tree) is the inner tree or the outer document C({"config": …}); C(path) names it in messages."""
+    """The configuration, or None and all violations. C(tree) is the inner tree or the outer document C({"config": …}); C(path) names it in messages.
+
+    Equal trees give the very same object, which nobody changes."""
+    try:
+        key = (repr(tree), path)
+    except RecursionError:
+        key = None
+    if key is not None and key in _read:
+        config, found = _read[key]
+        return config, list(found)
     config, violations, _given = validate_given(tree, path)
+    if len(_read) >= _READ_MAX:
+        _read.clear()
+    if key is not None:
+        _read[key] = (config, tuple(violations))
     return config, violations
 
 

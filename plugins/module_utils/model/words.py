@@ -27,6 +27,19 @@ SHUTDOWN_GRACE_S = 30
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 NAME_RULE = "1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit"
 
+# Short option -> its place in the tree.
+SHORT_OPTIONS: dict[str, tuple[str, ...]] = {
+    "vcpus": ("cpu", "vcpu_count"),
+    "max_vcpus": ("cpu", "max_vcpu_count"),
+    "memory": ("memory", "size_bytes"),
+    "kernel": ("boot", "kernel_path"),
+    "initrd": ("boot", "initrd_path"),
+    "kernel_args": ("boot", "kernel_args"),
+    "firmware": ("boot", "firmware_path"),
+    "disks": ("storage",),
+    "networks": ("network",),
+}
+
 # Collection version: recorded in definitions and part of the no-change digest. A unit test keeps it equal to galaxy.yml.
 COLLECTION_VERSION = "0.1.0"
 

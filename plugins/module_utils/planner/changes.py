@@ -22,6 +22,7 @@ BESIDE_THE_TREE: dict[str, str] = {
     "supervisor": "restart",
     "workload": "none",
     "labels": "none",
+    "group": "none",
     "autostart": "none",
     "protected": "none",
     "restart_policy": "none",

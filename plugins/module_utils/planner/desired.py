@@ -84,6 +84,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         generated=_generated(stored, backend, installed, host, config),
         metadata_digest=metadata_digest if metadata_digest is not None else (stored.metadata_digest if stored else None),
         backend_reason=reason,
+        group=request.group or (stored.group if stored else None),
         created_at=stored.created_at if stored else now,
         extra=stored.extra if stored else {},
     )

@@ -96,6 +96,11 @@ def makes_a_vm(request: VmRequest) -> bool:
     return bool(request.config)
 
 
+def lacks_a_source(request: VmRequest, situation: Situation) -> bool:
+    """Whether there is no such VM, and nothing to make it from or restart."""
+    return not situation.exists and (request.option("state") == "restarted" or not makes_a_vm(request))
+
+
 def _done_to_running(state: str, situation: Situation, disruption: str, stops: bool) -> str:
     """The most that the plan does to a VM that runs. A shutdown that was asked for is not a disruption."""
     if not (stops and situation.runs) or state == "shutdown":
@@ -120,14 +125,13 @@ def _refuse_unmakeable(request: VmRequest, situation: Situation) -> None:
     name = situation.name
     if situation.broken:
         raise FailedPrecondition(situation.broken)
-    if situation.exists:
+    if not lacks_a_source(request, situation):
         return
     hint = f" Did you mean {' or '.join(situation.nearest)}?" if situation.nearest else ""
     hint += f" {situation.searched}" if situation.searched else ""
     if request.option("state") == "restarted":
         raise NotFound(f"There is no VM {name} to restart.{hint} Use state: running to make one.")
-    if not makes_a_vm(request):
-        raise NotFound(f"There is no VM {name}, and this task gives nothing to make it from (config, a kernel, an image or disks).{hint}")
+    raise NotFound(f"There is no VM {name}, and this task gives nothing to make it from (config, a kernel, an image or disks).{hint}")
 
 
 def _refuse_disruption(request: VmRequest, situation: Situation, to_converge: list[Change], disruption: str) -> None:

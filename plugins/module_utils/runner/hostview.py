@@ -9,7 +9,7 @@ import typing as t
 
 from ..errors import InvalidArgument, Violation
 from ..host import probe
-from ..host.discovery import discover
+from ..host.discovery import Discovery, discover
 from ..host.host_json import HostDefaults
 from ..host.layout import Layout
 from ..model.definition import Definition
@@ -20,24 +20,45 @@ if t.TYPE_CHECKING:
     from ..model.task import VmRequest
 
 
-def host_view(layout: Layout, defaults: HostDefaults, uid: int, environ: t.Mapping[str, str], request: VmRequest, stored: t.Optional[Definition]) -> HostView:
-    """The host for one plan. A VM that keeps backend and version needs no discovery: its binary is pinned. Else only what may be chosen is looked for."""
-    default, source = _default_backend(defaults, environ)
-    asked = request.options.get("backend")
-    if asked in (None, "auto"):
-        asked = stored.backend if stored else default
-    keeps = stored is not None and asked == stored.backend and not request.options.get("backend_version") and request.option("state") != "restarted"
-    found = discover(() if keeps else BACKENDS if asked == "auto" else (asked,))
-    kvm = probe.kvm()
-    return HostView(
-        installed=found.installed,
-        problems={p.backend: p.message for p in found.problems},
-        hardware_kvm=kvm.hardware,
-        kvm_usable=kvm.usable,
-        defaults={"backend": default, "backend_source": source, "boot": defaults.boot},
-        root=uid == 0,
-        systemd=uid == 0 and layout.is_system and probe.systemd_runs(),
-    )
+class HostLook:
+    """The host for the plans of one task. What is the same for all of them is looked at once, and only when a plan needs it."""
+
+    def __init__(self, layout: Layout, defaults: HostDefaults, uid: int, environ: t.Mapping[str, str]) -> None:
+        self._layout = layout
+        self._defaults = defaults
+        self._uid = uid
+        self._default, self._source = _default_backend(defaults, environ)
+        self._found: dict[str, Discovery] = {}
+        self._kvm: t.Optional[probe.Kvm] = None
+        self._views: dict[tuple[str, ...], HostView] = {}
+
+    def view(self, request: VmRequest, stored: t.Optional[Definition]) -> HostView:
+        """A VM that keeps backend and version needs no discovery: its binary is pinned. Else only what may be chosen is looked for."""
+        asked = request.options.get("backend")
+        if asked in (None, "auto"):
+            asked = stored.backend if stored else self._default
+        keeps = stored is not None and asked == stored.backend and not request.options.get("backend_version") and request.option("state") != "restarted"
+        backends = () if keeps else BACKENDS if asked == "auto" else (str(asked),)
+        if backends not in self._views:
+            self._views[backends] = self._look(backends)
+        return self._views[backends]
+
+    def _look(self, backends: tuple[str, ...]) -> HostView:
+        for backend in backends:
+            if backend not in self._found:
+                self._found[backend] = discover((backend,))
+        found = [self._found[backend] for backend in backends]
+        if self._kvm is None:
+            self._kvm = probe.kvm()
+        return HostView(
+            installed=tuple(one for discovery in found for one in discovery.installed),
+            problems={problem.backend: problem.message for discovery in found for problem in discovery.problems},
+            hardware_kvm=self._kvm.hardware,
+            kvm_usable=self._kvm.usable,
+            defaults={"backend": self._default, "backend_source": self._source, "boot": self._defaults.boot},
+            root=self._uid == 0,
+            systemd=self._uid == 0 and self._layout.is_system and probe.systemd_runs(),
+        )
 
 
 def _default_backend(defaults: HostDefaults, environ: t.Mapping[str, str]) -> tuple[str, str]:

@@ -157,7 +157,7 @@ def _interface(field: str, name: str) -> list[Violation]:
                 f"or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
             )
         ]
-    if not is_bridge(name) and not os.path.exists(f"{NET}/{name}/tun_flags"):
+    if not is_bridge(name) and not is_tap(name):
         return [Violation(field, f"{name} is neither a tap nor a bridge. Name a tap, or a bridge on which a tap is to be made.")]
     return []
 
@@ -209,6 +209,10 @@ def seed_lacks(uses: t.Iterable[FileUse]) -> list[Violation]:
         for use in uses
         if use.seed and not os.path.isfile(use.seed)
     ]
+
+
+def is_tap(name: str) -> bool:
+    return os.path.exists(f"{NET}/{name}/tun_flags")
 
 
 def is_bridge(name: str) -> bool:

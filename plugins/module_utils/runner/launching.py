@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..backends.port import Isolation, LaunchSpec
+from ..backends.port import Isolation
 from ..backends.registry import driver
-from ..errors import FailedPrecondition, Violation
+from ..errors import FailedPrecondition, InvalidArgument, Violation
 from ..host import allocations, files, launchfile, processes
 from ..host.host_json import HostDefaults
 from ..host.store import Store
+from ..host.writing import FileText
 from ..model.definition import Definition
 from ..model.validate import read_config
 from ..model.words import SHUTDOWN_GRACE_S
@@ -29,26 +30,36 @@ def isolation_of(definition: Definition) -> Isolation:
     return Isolation(uid=definition.generated.get("uid"), jail=bool(security.get("jail")), seccomp=bool(security.get("seccomp", True)))
 
 
-def write_launch_files(store: Store, definition: Definition) -> None:
-    """Writes documents first and the launch file last; files that are the same already are left alone. What a running process was started from is
-    kept as long as it runs: it is ended by its own launch file."""
-    vm = store.layout.vm(definition.name)
-    spec, text = launch_texts(vm, definition, store.secrets(definition.name).get("metadata"))
-    uid = definition.generated.get("uid")
-    for name, content in spec.documents.items():
-        # Root's to write, the VM's to read: by its group.
-        files.write_if_different(vm.document(name), content, mode=0o600 if uid is None else 0o640, gid=-1 if uid is None else uid)
-    if uid is not None and spec.vmm_log_in_sandbox:
-        files.ensure_file(vm.vmm_log, 0o600, uid)
-    files.write_if_different(vm.policy, launchfile.render_policy(definition.restart_policy))
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """All that a start of one VM is made from. C(files): what stands beside its definition, the launch file last. C(log): the VMM opens its log itself."""
+
+    files: tuple[FileText, ...]
+    uid: t.Optional[int]
+    log: bool
+
+    @property
+    def text(self) -> str:
+        return self.files[-1].text
+
+
+def write_launch(vm: VmLayout, launch: Launch) -> None:
+    """Files that are the same already are left alone."""
+    ready_for(vm, launch)
+    for file in launch.files:
+        files.write_if_different(file.path, file.text, mode=file.mode, gid=file.gid)
+
+
+def ready_for(vm: VmLayout, launch: Launch) -> None:
+    """Before the files are written: what a running process was started from is kept as long as it runs, for it is ended by its own launch file."""
+    if launch.log and launch.uid is not None:
+        files.ensure_file(vm.vmm_log, 0o600, launch.uid)
     if processes.current(vm) is not None:
-        files.keep_former(vm.launch, vm.launch_running, text)
-    files.write_if_different(vm.launch, text)
+        files.keep_former(vm.launch, vm.launch_running, launch.text)
 
 
-def launch_texts(vm: VmLayout, definition: Definition, metadata: t.Any) -> tuple[LaunchSpec, str]:
-    """How it is started (with the documents) and its launch file. Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a
-    part of it that is missing."""
+def launch_of(vm: VmLayout, definition: Definition, metadata: t.Any) -> Launch:
+    """Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
     backend = driver(definition.backend)
     config = read_config(definition.config)
     isolation = isolation_of(definition)
@@ -62,34 +73,42 @@ def launch_texts(vm: VmLayout, definition: Definition, metadata: t.Any) -> tuple
         shutdown_timeout_s=SHUTDOWN_GRACE_S,
         console_path=config.console.path if config.console.output == "file" else None,
     )
-    return spec, text
+    uid = isolation.uid
+    # Root's to write, the VM's to read: by its group.
+    mode, gid = (0o600, -1) if uid is None else (0o640, uid)
+    documents = [FileText(vm.document(name), content, mode, gid) for name, content in spec.documents.items()]
+    policy = FileText(vm.policy, launchfile.render_policy(definition.restart_policy))
+    return Launch((*documents, policy, FileText(vm.launch, text)), uid, spec.vmm_log_in_sandbox is not None)
 
 
-def launch_lacks(store: Store, definition: Definition, host: HostDefaults, root: bool, metadata: t.Any) -> list[Violation]:
-    """Makes what would be written and throws it away, so that a check refuses what the real run would. InvalidArgument as C(launch_texts)."""
-    request = allocation_request(definition, host, root)
-    given = allocations.predict(store.layout, definition.name, request.nic_ids, uid_range=request.uid_range, taken_macs=request.taken_macs)
-    if metadata is None:
-        metadata = store.secrets(definition.name).get("metadata")
-    try:
-        launch_texts(store.layout.vm(definition.name), with_allocation(definition, given, root), metadata)
-    except FailedPrecondition as exc:
-        return [Violation("backend", exc.msg)]
-    return []
+Launchable = tuple[Definition, Launch]
 
 
-@dataclasses.dataclass(frozen=True)
-class AllocationRequest:
-    """What a definition wants chosen. C(uid_range) None: no uid."""
+def foresee(
+    store: Store, wanted: t.Sequence[tuple[Definition, t.Any]], host: HostDefaults, root: bool
+) -> dict[str, t.Union[Launchable, list[Violation], InvalidArgument]]:
+    """Makes what would be written for each of C(wanted) (definition, metadata or None for what is stored), so that a check refuses what the real run would.
 
-    nic_ids: list[str]
-    uid_range: t.Optional[tuple[int, int]]
-    taken_macs: list[str]
+    By name: definition with what will be chosen for it, and its launch (what C(allocate_all) gives then is usually the same, and nothing is
+    made twice); or what the host lacks; or what is wrong."""
+    given = allocations.predict_all(store.layout, {definition.name: allocation_request(definition, host, root) for definition, _metadata in wanted})
+    seen: dict[str, t.Union[Launchable, list[Violation], InvalidArgument]] = {}
+    for definition, fresh in wanted:
+        name = definition.name
+        metadata = store.secrets(name).get("metadata") if fresh is None else fresh
+        chosen = with_allocation(definition, given[name], root)
+        try:
+            seen[name] = (chosen, launch_of(store.layout.vm(name), chosen, metadata))
+        except InvalidArgument as exc:
+            seen[name] = exc
+        except FailedPrecondition as exc:
+            seen[name] = [Violation("backend", exc.msg)]
+    return seen
 
 
-def allocation_request(definition: Definition, host: HostDefaults, root: bool) -> AllocationRequest:
+def allocation_request(definition: Definition, host: HostDefaults, root: bool) -> allocations.Wanted:
     network = definition.config.get("network") or []
-    return AllocationRequest(
+    return allocations.Wanted(
         nic_ids=[nic["id"] for nic in network],
         uid_range=host.uid_range if root and definition.security.get("uid") is None else None,
         taken_macs=[nic["mac_address"] for nic in network if nic.get("mac_address")],

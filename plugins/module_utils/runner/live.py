@@ -25,8 +25,6 @@ from ..planner.situation import Situation
 OBSERVE_S = 2.0
 # From the end of a process to its record: the supervisor wakes up and writes a line.
 RECORD_S = 3.0
-# From the end of a process to the next one, where policy starts it again.
-RESTART_S = 1.0
 POLL_S = 0.005
 
 
@@ -117,10 +115,8 @@ def supervisor_of(definition: Definition, layout: Layout) -> Supervisor:
 
 
 def start_with_host(layout: Layout, vm: VmLayout, definition: Definition, former: t.Optional[Definition]) -> None:
-    """Installs the supervisor and tells it whether the VM starts with the host; one that has handed the VM over is to start it no more."""
-    supervisor = supervisor_of(definition, layout)
-    supervisor.ensure_installed()
-    supervisor.set_autostart(vm, definition.autostart)
+    """Tells the supervisor, which is installed, whether the VM starts with the host; one that has handed the VM over is to start it no more."""
+    supervisor_of(definition, layout).set_autostart(vm, definition.autostart)
     if former is not None and former.supervisor != definition.supervisor:
         supervisor_of(former, layout).set_autostart(vm, False)
 
@@ -146,18 +142,12 @@ class LiveVm:
         return driver(self.definition.backend)
 
     def alive(self) -> bool:
-        """A process that ended may be followed by another in a moment: the guest rebooted, and policy starts its VM again."""
-        if processes.current(self.vm) is not None:
-            return True
+        return processes.current(self.vm) is not None
+
+    def may_return(self) -> bool:
+        """The guest rebooted, or its VMM crashed, and policy starts its VM again."""
         policy = self.definition.restart_policy
-        if policy.get("on_reboot") != "restart" and policy.get("on_crash") != "restart":
-            return False
-        deadline = time.monotonic() + RESTART_S
-        while time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            if processes.current(self.vm) is not None:
-                return True
-        return False
+        return policy.get("on_reboot") == "restart" or policy.get("on_crash") == "restart"
 
     def running(self) -> bool:
         try:

@@ -23,7 +23,7 @@ from ..planner.situation import Situation
 # Options that steer one run and say nothing about the VM.
 _OF_THE_RUN = ("lock_timeout", "wait_timeout", "state_dir", "run_dir", "allow_disruption", "shutdown_timeout", "keep")
 _ENVIRONMENT = ("UNKEY_VMCP_CH_ENDPOINT", "UNKEY_VMCP_FC_ENDPOINT")
-_SATISFIED_BY = {
+SATISFIED_BY = {
     "running": ("running",),
     "paused": ("paused",),
     "present": ("running", "paused", "created", "shutdown", "crashed"),
@@ -33,7 +33,7 @@ _SATISFIED_BY = {
 
 def fingerprint(options: t.Mapping[str, t.Any], environ: t.Mapping[str, str], vm: VmLayout) -> t.Optional[str]:
     """Digest of what was asked and of what is stored; None when nothing is stored or the request can never be without effect."""
-    if options.get("endpoint") or options.get("state") not in _SATISFIED_BY:
+    if options.get("endpoint") or options.get("state") not in SATISFIED_BY:
         return None
     try:
         stored = files.read_bytes(vm.definition)
@@ -55,7 +55,7 @@ def confirm(
         return None
     found = situation()
     definition = found.definition
-    if definition is None or found.unresponsive or found.interrupted or found.state not in _SATISFIED_BY[state]:
+    if definition is None or found.unresponsive or found.interrupted or found.state not in SATISFIED_BY[state]:
         return None
     if waits and (found.process is None or kept.get("boot_id") != found.process.boot_id):
         return None

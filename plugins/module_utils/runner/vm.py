@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ..call import Call, Outcome
-from ..errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
+from ..errors import FailedPrecondition, InvalidArgument, VmcpError
 from ..host import events, files, locks, processes
 from ..host.layout import Layout
 from ..host.store import Store
@@ -18,9 +18,9 @@ from .describe import describe
 from .live import LiveVm, require, situation
 
 if t.TYPE_CHECKING:
-    from ..host.host_json import HostDefaults
     from ..model.task import VmRequest
     from ..planner.plan import Plan
+    from .planning import Planning
 
 
 def run_vm(call: Call) -> Outcome:
@@ -71,12 +71,13 @@ class _Task:
     def __init__(self, call: Call, store: Store) -> None:
         call.require_libraries()
         from ..model.task import validate_request
+        from .planning import beyond_the_backend, stored_config
 
         self.call = call
         self.store = store
-        request, violations = validate_request(call.options, stored=_stored_config(store, str(call.options["name"])))
+        request, violations = validate_request(call.options, stored=stored_config(store, str(call.options["name"])))
         if request is None:
-            raise InvalidArgument.of([*violations, *_beyond_the_backend(call.options)])
+            raise InvalidArgument.of([*violations, *beyond_the_backend(call.options)])
         self.request: VmRequest = request
         self.name = str(request.name)
         self.vm = store.layout.vm(self.name)
@@ -88,58 +89,27 @@ class _Task:
         if socket:
             return endpoint.run(self.call, self.request, socket)
         if not self.call.act:
-            found, plan, _host = self._plan()
+            found, plan, _planning = self._plan()
             self._warn(plan)
             return self._report(found, plan, None, None)
         with locks.held(self.vm.lock, f"vmcp_vm {self.name} state={self.request.option('state')}", self.request.option("lock_timeout"), self._say_wait):
-            found, plan, host = self._plan()
+            found, plan, planning = self._plan()
             self._warn(plan)
             self._refuse_lacks(plan)
-            waited = self._act(plan, host)
+            waited = self._act(found, plan, planning)
             after = situation(self.store, self.name) if plan.steps or waited else found
             return self._report(found, plan, after, waited)
 
     # --- looking and planning -----------------------------------------------------------------------------
-    def _plan(self) -> tuple[Situation, Plan, HostDefaults]:
-        import dataclasses
+    def _plan(self) -> tuple[Situation, Plan, Planning]:
+        from .planning import Planning
 
-        from ..backends.registry import driver
-        from ..host.host_json import read_host_json
-        from ..planner.desired import desire
-        from ..planner.make import plan_removal, plan_vm
-        from .hostview import host_view
-        from .lacks import binary_lacks, device_lacks, host_lacks, seed_lacks
-        from .launching import launch_lacks
-
-        request = self.request
-        defaults = read_host_json()
+        planning = Planning(self.store, self.call.uid, self.call.environ)
         found = situation(self.store, self.name)
-        if request.option("state") == "absent":
-            return found, plan_removal(request, found), defaults
-        if not found.exists:
-            found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(self.name)), searched=self.store.searched())
-        digest = None
-        if request.metadata is not None:
-            digest = self.store.secrets_digest(self.name, {"metadata": request.metadata}) or "new"
-        wants_power = request.option("state") in ("running", "paused", "restarted")
-        view = host_view(self.store.layout, defaults, self.call.uid, self.call.environ, request, found.definition)
-        desired = desire(request, found, view, digest, events.now())
-        lacks: list[Violation] = []
-        if desired.config is not None and desired.definition is not None:
-            definition = desired.definition
-            isolated = self.call.uid == 0
-            lacks += host_lacks(desired.config, definition.backend, definition.security.get("uid") or definition.generated.get("uid"), isolated)
-            lacks += seed_lacks(driver(definition.backend).uses(definition, desired.config)[0])
-            if wants_power or found.runs:
-                lacks += binary_lacks(definition.binary)
-                lacks += device_lacks(desired.config, definition.backend, definition.generated.get("qemu_accel"))
-        plan = plan_vm(request, found, desired, lacks)
-        if request.metadata is not None:
-            plan = dataclasses.replace(plan, metadata={"metadata": request.metadata})
-        if plan.definition is not None and not plan.would_need and any(step.action in ("define", "update", "start") for step in plan.steps):
-            unlaunchable = launch_lacks(self.store, plan.definition, defaults, self.call.uid == 0, request.metadata)
-            plan = dataclasses.replace(plan, would_need=tuple(unlaunchable))
-        return found, plan, defaults
+        plan = planning.foresee([planning.plan(self.request, found)])[self.name]
+        if isinstance(plan, InvalidArgument):
+            raise plan
+        return found, plan, planning
 
     def _refuse_lacks(self, plan: Plan) -> None:
         if plan.would_need:
@@ -148,22 +118,27 @@ class _Task:
             raise FailedPrecondition(f"{first.field}: {first.message}{more}", violations=plan.would_need)
 
     # --- acting -------------------------------------------------------------------------------------------
-    def _act(self, plan: Plan, host: HostDefaults) -> t.Optional[list[dict[str, t.Any]]]:
+    def _act(self, found: Situation, plan: Plan, planning: Planning) -> t.Optional[list[dict[str, t.Any]]]:
         """The steps, then the waiting. A failure on the way says what was done before it: the host is not as it was."""
-        from .apply import Applier
+        from .apply import carry_out
+        from .work import Context, Work
 
-        applier = Applier(self.store, plan, host=host, root=self.call.uid == 0, lock_timeout_s=self.request.option("lock_timeout"))
+        work = Work(plan, found, self.vm)
         try:
             if self.request.option("state") == "shutdown":
                 # Whoever wants it down takes back what is left of a restart that was cut off: a later 'present' would finish it.
                 files.remove(self.vm.restarting)
             if plan.steps:
                 self.store.save_satisfied(self.name, None)
-                applier.run()
+                lock_timeout_s = self.request.option("lock_timeout")
+                context = Context(self.store, planning.defaults, planning.root, lock_timeout_s, planning.foreseen, self.call.warn)
+                carry_out(context, [work])
+                if work.error:
+                    raise work.error
             if self.request.wait_for and plan.state_after in ("running", "paused"):
                 return self._wait()
         except VmcpError as exc:
-            exc.details.update(changed=bool(applier.done), actions=applier.done)
+            exc.details.update(changed=bool(work.done), actions=work.done)
             raise
         return None
 
@@ -217,24 +192,6 @@ class _Task:
         digest = unchanged.fingerprint(self.call.options, self.call.environ, self.vm)
         kept = {"pending": list(plan.pending), "ignored": [i.as_dict() for i in plan.ignored], "notices": _notices(plan), "waited": waited or []}
         unchanged.remember(self.store, plan.name, digest, after.process.boot_id if after.process else None, kept)
-
-
-def _stored_config(store: Store, name: str) -> t.Optional[dict[str, t.Any]]:
-    """What a partial configuration will be merged into, so that everything is said at once. None where it cannot be read: planning says why."""
-    try:
-        definition = store.load(name)
-    except VmcpError:
-        return None
-    return definition.config if definition else {}
-
-
-def _beyond_the_backend(options: t.Mapping[str, t.Any]) -> list[Violation]:
-    """What the backend that the task names could not do, of the part of the task that is right."""
-    from ..capabilities.check import check_the_rest
-    from ..model.words import BACKENDS
-
-    backend = options.get("backend")
-    return check_the_rest(options, str(backend), None) if backend in BACKENDS else []
 
 
 def _notices(plan: Plan) -> list[str]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting until conditions hold, all under one deadline.
+"""Waiting until conditions hold: those of one VM, or of many, by one loop that looks at all of them in turn.
 
 A condition is a predicate; the loop knows nothing of what it waits for but that the VM's process must live. Console and file
 conditions that were met are remembered for the boot, so that a later run does not fail on a log that was trimmed meanwhile.
@@ -13,12 +13,15 @@ import contextlib
 import dataclasses
 import os
 import re
+import select
 import socket
 import time
 import typing as t
 
 from ..errors import DeadlineExceeded, Internal, VmcpError
 
+# From the end of a process to the next one, where policy starts it again.
+RESTART_S = 1.0
 # A microVM is up within milliseconds, a Linux guest takes seconds: what has lasted longer is looked at less often.
 POLL_LEAST_S = 0.002
 POLL_MOST_S = 0.05
@@ -35,6 +38,9 @@ class Target(t.Protocol):
     def alive(self) -> bool:
         """Whether its process lives."""
 
+    def may_return(self) -> bool:
+        """Whether a process that ended may be followed by another in a moment, by policy."""
+
     def running(self) -> bool:
         """Whether its VMM says that the guest's processors run."""
 
@@ -50,7 +56,7 @@ class Target(t.Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """C(text) is how the user knows it; C(holds) asks once and returns at once or within about a second. C(lasting): once met it counts as met for this
+    """C(text) is how the user knows it; C(holds) asks once, and returns at once unless a VMM is silent. C(lasting): once met it counts as met for this
     boot, whatever became of the log or the file since."""
 
     text: str
@@ -70,7 +76,7 @@ def _condition(item: t.Mapping[str, t.Any], target: Target) -> Condition:
         return Condition(f"console: {item['console']}", _ConsoleMatch(target.console_log, item["console"]), lasting=True)
     if "tcp" in item:
         host, port = str(item.get("host", "127.0.0.1")), int(item["tcp"])
-        return Condition(f"tcp: {host}:{port}", lambda: _accepts(host, port))
+        return Condition(f"tcp: {host}:{port}", _Accepts(host, port))
     if "vsock" in item:
         port = int(item["vsock"])
         return Condition(f"vsock: {port}", lambda: target.open_vsock(port, CONNECT_S))
@@ -88,6 +94,7 @@ class _ConsoleMatch:
         self._regex = re.compile(pattern, re.MULTILINE)
         self._seen = b""
         self._offset = 0
+        self._held = False
 
     def __call__(self) -> bool:
         with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as stream:
@@ -97,18 +104,117 @@ class _ConsoleMatch:
             stream.seek(self._offset)
             new = stream.read(CONSOLE_BUFFER_BYTES)
             self._offset += len(new)
+            if not new:
+                return self._held
             # Holes that trimming left read as NULs.
             self._seen = (self._seen + new.replace(b"\0", b"").replace(b"\r", b""))[-CONSOLE_BUFFER_BYTES:]
-        return self._regex.search(self._seen.decode("utf-8", "replace")) is not None
+            self._held = self._regex.search(self._seen.decode("utf-8", "replace")) is not None
+        return self._held
 
 
-def _accepts(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=CONNECT_S):
-            return True
-    except OSError:
-        # Refused, unreachable, not up yet: each is "not now".
+class _Accepts:
+    """Whether somebody accepts on a port. A connection that is on its way is looked at again with the next call: nobody waits for it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._pending: t.Optional[socket.socket] = None
+        self._began = 0.0
+
+    def __call__(self) -> bool:
+        try:
+            if self._pending is None:
+                return self._begin()
+            return self._look(self._pending)
+        except OSError:
+            # Refused, unreachable, a name that is not known, not up yet: each is "not now".
+            self._drop()
+            return False
+
+    def _begin(self) -> bool:
+        family, kind, protocol, _name, address = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
+        self._pending = socket.socket(family, kind, protocol)
+        self._pending.setblocking(False)
+        self._began = time.monotonic()
+        with contextlib.suppress(BlockingIOError):
+            self._pending.connect(address)
+        return self._look(self._pending)
+
+    def _look(self, pending: socket.socket) -> bool:
+        poll = select.poll()
+        poll.register(pending, select.POLLOUT)
+        if poll.poll(0):
+            number = pending.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._drop()
+            return number == 0
+        if time.monotonic() - self._began > CONNECT_S:
+            self._drop()
         return False
+
+    def _drop(self) -> None:
+        if self._pending is not None:
+            self._pending.close()
+            self._pending = None
+
+
+class Wait:
+    """What one VM is waited for. C(met_before): texts of those that an earlier run saw met in this boot; C(remember) is called with each lasting one that is
+    met now. C(met): condition to seconds. C(failed): why it is over without all of them."""
+
+    def __init__(
+        self,
+        target: Target,
+        wanted: t.Sequence[Condition],
+        timeout_s: float,
+        met_before: t.Collection[str] = (),
+        remember: t.Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.target = target
+        self.wanted = wanted
+        self.timeout_s = timeout_s
+        self.met: dict[str, float] = {c.text: 0.0 for c in wanted if c.lasting and c.text in met_before}
+        self.failed: t.Optional[VmcpError] = None
+        self._remember = remember
+        self._gone_since: t.Optional[float] = None
+
+    def look(self, waited_s: float) -> bool:
+        """Asks once for each that is not met. Whether it is over, one way or the other."""
+        for condition in self.wanted:
+            if condition.text not in self.met and condition.holds():
+                self.met[condition.text] = waited_s
+                if condition.lasting:
+                    self._remember(condition.text)
+        if len(self.met) == len({c.text for c in self.wanted}):
+            return True
+        if self.target.alive():
+            self._gone_since = None
+        else:
+            self._gone_since = waited_s if self._gone_since is None else self._gone_since
+            if not self.target.may_return() or waited_s - self._gone_since >= RESTART_S:
+                self.failed = self.target.obituary()
+        if self.failed is None and waited_s >= self.timeout_s:
+            self.failed = _unmet(self.target, self.wanted, self.met, waited_s)
+        return self.failed is not None
+
+    def result(self) -> list[dict[str, t.Any]]:
+        """C([{condition, seconds}]) in the order given."""
+        return [{"condition": c.text, "seconds": round(self.met[c.text], 3)} for c in self.wanted]
+
+
+def wait_all(waits: t.Sequence[Wait], look: t.Callable[[t.Sequence[Wait], float], list[bool]], told: t.Callable[[int], object] = lambda left: None) -> None:
+    """Until each of them is over, all from now on. C(look) asks many once each (C(Wait.look)); C(told) hears how many are left whenever that changes."""
+    began = time.monotonic()
+    left = list(waits)
+    while left:
+        waited = time.monotonic() - began
+        over = look(left, waited)
+        before = len(left)
+        left = [one for one, is_over in zip(left, over, strict=True) if not is_over]
+        if len(left) != before:
+            told(len(left))
+        if left:
+            waited = time.monotonic() - began
+            soonest = min(one.timeout_s for one in left)
+            time.sleep(min(max(POLL_LEAST_S, min(POLL_MOST_S, waited / 20)), max(0.0, soonest - waited)))
 
 
 def wait(
@@ -118,26 +224,15 @@ def wait(
     met_before: t.Collection[str] = (),
     remember: t.Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, t.Any]]:
-    """Waits for all. C(met_before): texts of those that an earlier run saw met in this boot; C(remember) is called with each lasting one that is met now.
+    """Waits for all conditions of one VM; arguments and result as for C(Wait).
 
-    Returns C([{condition, seconds}]) in the order given. DeadlineExceeded names the first that does not hold, with the console's last 20 lines; the VM's
-    own error when its process ends meanwhile. The VM is left as it is."""
-    began = time.monotonic()
-    met: dict[str, float] = {c.text: 0.0 for c in wanted if c.lasting and c.text in met_before}
-    while True:
-        for condition in wanted:
-            if condition.text not in met and condition.holds():
-                met[condition.text] = time.monotonic() - began
-                if condition.lasting:
-                    remember(condition.text)
-        waited = time.monotonic() - began
-        if len(met) == len({c.text for c in wanted}):
-            return [{"condition": c.text, "seconds": round(met[c.text], 3)} for c in wanted]
-        if not target.alive():
-            raise target.obituary()
-        if waited >= timeout_s:
-            raise _unmet(target, wanted, met, waited)
-        time.sleep(min(max(POLL_LEAST_S, min(POLL_MOST_S, waited / 20)), max(0.0, timeout_s - waited)))
+    DeadlineExceeded names the first that does not hold, with the console's last 20 lines; the VM's own error when its process ends
+    meanwhile. The VM is left as it is."""
+    one = Wait(target, wanted, timeout_s, met_before, remember)
+    wait_all([one], lambda waits, waited_s: [each.look(waited_s) for each in waits])
+    if one.failed is not None:
+        raise one.failed
+    return one.result()
 
 
 def _unmet(target: Target, wanted: t.Sequence[Condition], met: t.Mapping[str, float], waited: float) -> DeadlineExceeded:

@@ -191,7 +191,12 @@ class Playground:
             time.sleep(0.05)
         left = [f"process {pid}: {words}" for pid, words in processes.items()]
         left += [f"mount {line}" for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{self.top}/" in line]
-        left += [f"file {path}" for directory in (f"{self.state}/vms", self.run_dir) for path in sorted(pathlib.Path(directory).glob("**/*"))]
+        left += [
+            f"file {path}"
+            for directory in (f"{self.state}/vms", self.run_dir)
+            for path in sorted(pathlib.Path(directory).glob("**/*"))
+            if path.name != ".progress.jsonl"
+        ]
         allocations = pathlib.Path(self.state, "allocations.json")
         if allocations.exists() and any(json.loads(allocations.read_text()).get(key) for key in ("vms", "taps", "macs")):
             left.append(f"allocations {allocations.read_text()}")

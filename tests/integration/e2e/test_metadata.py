@@ -138,3 +138,38 @@ def test_taps_of_ours_on_a_bridge(ground: Playground, namespace: str, guest: t.C
     assert [need["message"] for need in results.ok("no such interface, check")["would_need"]] == [v["message"] for v in lost["violations"]]
     results.ok("stop")
     assert results["links after"]["stdout"] == "", "a tap of ours goes with its VM"
+
+
+def test_secrets_of_many_are_in_no_result_and_no_file_that_others_read(ground: Playground, namespace: str, guest: t.Callable[..., str]) -> None:
+    backend = use("firecracker", ground)
+    common: Tree = {"backend": "firecracker", "state": "running", "memory": "128M", "kernel": guest("halt"), "networks": ["e2ebr"], **backend.options}
+    secrets = {"a": {"metadata": {"token": SECRET}}, "g-{index}": {"metadata": {"token": OTHER}}}
+    given: Tree = {"defaults": common, "vms": ["a", {"name": "g-{index}", "count": 2}], "return": "full"}
+    changed = {**secrets, "a": {"metadata": {"token": f"changed-{OTHER}"}}}
+    results = ground.play(
+        [
+            task("check", "vmcp_vms", check=True, secrets=secrets, **given),
+            task("make", "vmcp_vms", secrets=secrets, **given),
+            task("again", "vmcp_vms", secrets=secrets, **given),
+            task("another", "vmcp_vms", secrets=changed, **{**given, "defaults": {**common, "allow_disruption": "restart"}}),
+            task("nobody's", "vmcp_vms", secrets={**secrets, "z": {"metadata": {}}, "a": {"token": SECRET}}, **given),
+            task("in the entry", "vmcp_vms", vms=[{"name": "a", "metadata": {"token": 1}}]),
+            task("one tap", "vmcp_vms", defaults={**common, "networks": ["e2etap"]}, vms=["b", "c"]),
+            task("remove", "vmcp_vms", vms=[], prune={"allow_empty": True}),
+        ],
+        arguments=["-vvv"],
+    )
+    assert results.ok("check")["changed"] and results.ok("make")["changed"] and not results.ok("again")["changed"]
+    another = results.ok("another")["vms"]
+    assert {name: verdict.get("changed_fields") for name, verdict in another.items()} == {"a": ["metadata"], "g-0": None, "g-1": None}
+    taps = {nic["tap"] for verdict in results.ok("make")["vms"].values() for nic in verdict["vm"]["nics"]}
+    assert len(taps) == 3, "each has a tap of its own on the bridge"
+    assert sorted(v["field"] for v in results.refused("nobody's", "invalid_argument")["violations"]) == ["secrets.a", "secrets.z"]
+    (refused,) = results.refused("in the entry", "invalid_argument")["violations"]
+    assert refused["field"] == "vms[0].metadata" and "secrets.NAME.metadata" in refused["message"]
+    (refused,) = results.refused("one tap", "invalid_argument")["violations"]
+    assert "e2etap is used by VM b of this task already" in refused["message"]
+    assert results.ok("remove")["removed"] == ["a", "g-0", "g-1"]
+    # The play's own file has them; what Ansible says of it, and what the modules do, has not.
+    for text in (results.output, json.dumps(results.all)):
+        assert SECRET not in text and OTHER not in text

@@ -8,8 +8,9 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.options import OPTIONS
-from ansible_collections.unkey.vmcp.plugins.module_utils.model.short_options import SHORT_OPTIONS, fold_short_options
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.short_options import fold_short_options
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.task import OTHER_KEYS, VmRequest, validate_request
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import SHORT_OPTIONS
 from ansible_collections.unkey.vmcp.tests.cases import assert_violations, load_cases
 
 

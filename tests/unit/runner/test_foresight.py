@@ -18,7 +18,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmC
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import fill_defaults
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.lacks import binary_lacks, host_lacks
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import launch_lacks
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import foresee
 
 
 @pytest.fixture
@@ -40,21 +40,24 @@ def definition(backend: str, config: dict[str, t.Any]) -> Definition:
     ],
 )
 def test_what_a_vmm_cannot_be_told_is_refused_before_anything_is_written(store: Store, backend: str, config: dict[str, t.Any], field: str) -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        launch_lacks(store, definition(backend, config), HostDefaults(), True, None)
-    assert [v.field for v in caught.value.violations] == [field]
+    wrong = foresee(store, [(definition(backend, config), None)], HostDefaults(), True)["web"]
+    assert isinstance(wrong, InvalidArgument)
+    assert [v.field for v in wrong.violations] == [field]
     assert not os.path.exists(store.layout.state_dir)
 
 
 def test_a_helper_that_is_missing_is_a_lack_of_the_host(store: Store) -> None:
-    [lack] = launch_lacks(store, definition("cloudhypervisor", {}), HostDefaults(), True, None)
+    lacks = foresee(store, [(definition("cloudhypervisor", {}), None)], HostDefaults(), True)["web"]
+    assert isinstance(lacks, list)
+    [lack] = lacks
     assert "ch-remote" in lack.message
 
 
 def test_what_can_be_launched_lacks_nothing(store: Store) -> None:
     vsock = {"vsock": {}, "network": [{"id": "net0", "tap_device": "tap0"}]}
     for backend in ("firecracker", "qemu"):
-        assert launch_lacks(store, definition(backend, vsock), HostDefaults(), True, {"a": 1}) == []
+        seen = foresee(store, [(definition(backend, vsock), {"a": 1})], HostDefaults(), True)["web"]
+        assert isinstance(seen, tuple) and seen[1].text.startswith("#!/bin/sh")
 
 
 def test_a_pinned_binary_that_is_gone_is_a_lack(tmp_path: pathlib.Path) -> None:

@@ -23,6 +23,9 @@ class Living:
     def alive(self) -> bool:
         return True
 
+    def may_return(self) -> bool:
+        return False
+
     def running(self) -> bool:
         return False
 

@@ -1,0 +1,101 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removes the files of VMs, one or many: the state directory is listed once and made durable once for all of them. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ..errors import FailedPrecondition, VmcpError
+from .files import mounts_below, os_errors, remove_tree, sync_dir
+from .store import REMOVING
+
+if t.TYPE_CHECKING:
+    from .layout import Layout, VmLayout
+
+Removed = t.Union[bool, VmcpError]
+
+
+def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_back: t.Callable[[list[str]], object]) -> dict[str, Removed]:
+    """Removes what belongs to the VMs, their run-time directories too; locks stay. For each whether there was anything, or why it is not removed: something
+    is mounted below.
+
+    Directories are renamed first, so that a run killed in between leaves no half VM; the rest goes with the next removal.
+    C(give_back) returns what the VMs had of the host: called once nothing can use it, while something is still there by which a repeated removal
+    would find that there is something to do. C(keep_data) leaves C(data) alone."""
+    found: dict[str, Removed] = {}
+    _sweep(layout, but=names)
+    for name in names:
+        try:
+            vm = layout.vm(name)
+            there = remove_tree(vm.run, sync=False)
+            found[name] = (_remove_all_but_data(vm) if keep_data else _set_aside(layout, vm)) or there
+        except VmcpError as exc:
+            found[name] = exc
+    removed = [name for name in names if not isinstance(found[name], VmcpError)]
+    if not keep_data and any(found[name] is True for name in removed):
+        _sync_names(layout)
+    for name in removed:
+        doomed = _doomed(layout, name)
+        if os.path.lexists(doomed):
+            # Emptied first: giving back may have to write, and the disk may be full.
+            for entry in os.listdir(doomed):
+                remove_tree(f"{doomed}/{entry}", sync=False)
+    if removed:
+        give_back(removed)
+    for name in removed:
+        found[name] = remove_tree(_doomed(layout, name), sync=False) or found[name]
+    if removed:
+        _sync_names(layout)
+    return found
+
+
+def _doomed(layout: Layout, name: str) -> str:
+    return f"{layout.vms}/{REMOVING}{name}"
+
+
+def _sync_names(layout: Layout) -> None:
+    if os.path.isdir(layout.vms):
+        with os_errors(f"write {layout.vms}"):
+            sync_dir(layout.vms)
+
+
+def _set_aside(layout: Layout, vm: VmLayout) -> bool:
+    doomed = _doomed(layout, vm.name)
+    with os_errors(f"remove {vm.dir}"):
+        mounted = mounts_below(vm.dir)
+        if mounted:
+            raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
+        if not os.path.lexists(vm.dir):
+            return False
+        remove_tree(doomed, sync=False)
+        os.rename(vm.dir, doomed)
+    return True
+
+
+def _remove_all_but_data(vm: VmLayout) -> bool:
+    found = False
+    with os_errors(f"clear {vm.dir}"):
+        try:
+            entries = os.listdir(vm.dir)
+        except FileNotFoundError:
+            return False
+        # The definition last: as long as it is there, a run killed in between can be repeated.
+        for entry in sorted(entries, key=lambda name: name == "vm.json"):
+            if entry != "data":
+                found = remove_tree(f"{vm.dir}/{entry}") or found
+    return found
+
+
+def _sweep(layout: Layout, but: t.Collection[str]) -> None:
+    """What removals left that were cut off."""
+    with os_errors(f"list {layout.vms}"):
+        try:
+            entries = os.listdir(layout.vms)
+        except FileNotFoundError:
+            return
+    for entry in entries:
+        if entry.startswith(REMOVING) and entry.removeprefix(REMOVING) not in but:
+            remove_tree(f"{layout.vms}/{entry}")

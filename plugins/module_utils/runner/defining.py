@@ -1,0 +1,92 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes definitions, and what follows from them: allocations first, then launch files and documents, the definitions last."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..errors import VmcpError
+from ..host import allocations
+from ..host.writing import FileText, Writing, are_few, commit
+from ..model.definition import Definition
+from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
+from .live import start_with_host
+from .work import Context, Work, attempt, by_supervisor
+
+# A definition, its launch file, its policy, a document or two.
+_FILES_OF_A_VM = 5
+
+
+def define(context: Context, works: t.Sequence[Work]) -> None:
+    """C(define) and C(update)."""
+    try:
+        given = _allocate(context, works)
+    except VmcpError as exc:
+        for work in works:
+            work.error = exc
+        return
+    few = are_few(_FILES_OF_A_VM * len(works))
+    writings: dict[str, Writing] = {}
+    definitions: dict[str, Definition] = {}
+
+    def prepare(work: Work) -> None:
+        writing = Writing()
+        try:
+            definitions[work.name] = _prepare(context, work, given[work.name], writing, sync=few)
+        except VmcpError:
+            writing.abandon()
+            raise
+        writings[work.name] = writing
+
+    prepared = attempt(context, works, prepare)
+    if not prepared:
+        return
+    try:
+        commit([writings[work.name] for work in prepared], context.store.layout.state_dir)
+    except VmcpError as exc:
+        for work in prepared:
+            work.error = exc
+        return
+    for work in prepared:
+        work.definition = definitions[work.name]
+        work.launch_is_written = True
+    for supervisor, _listed in by_supervisor(context, prepared):
+        supervisor.ensure_installed()
+    attempt(context, prepared, lambda work: start_with_host(context.store.layout, work.vm, work.wanted(), work.found.definition))
+
+
+def _allocate(context: Context, works: t.Sequence[Work]) -> dict[str, allocations.Allocation]:
+    """What is chosen once: uid, context id, MAC addresses, and taps for interfaces on bridges."""
+    wanted = {work.name: allocation_request(work.wanted(), context.host, context.root) for work in works}
+    return allocations.allocate_all(context.store.layout, wanted, lock_timeout_s=context.lock_timeout_s)
+
+
+def _prepare(context: Context, work: Work, given: allocations.Allocation, writing: Writing, *, sync: bool) -> Definition:
+    """Writes all that belongs to one VM beside its names. C(sync): directories are made durable one by one."""
+    store, vm = context.store, work.vm
+    definition = with_allocation(work.wanted(), given, context.root)
+    store.ensure_dirs(vm, definition.generated.get("uid"), sync=sync)
+    if work.plan.metadata is not None:
+        text, digest = store.secrets_text(work.name, work.plan.metadata)
+        definition = dataclasses.replace(definition, metadata_digest=digest)
+        writing.add(FileText(vm.secrets, text))
+    launch = _launch(context, work, definition)
+    ready_for(vm, launch)
+    for file in launch.files:
+        writing.add_if_different(file)
+    text = definition.to_json()
+    store.keep_booted(work.name, text)
+    writing.add(FileText(vm.definition, text), rank=1)
+    return definition
+
+
+def _launch(context: Context, work: Work, definition: Definition) -> Launch:
+    foreseen = context.foreseen.get(work.name)
+    if foreseen is not None and foreseen[0].generated == definition.generated:
+        # What was predicted has come true: it is not made twice.
+        return foreseen[1]
+    metadata = (work.plan.metadata or context.store.secrets(work.name)).get("metadata")
+    return launch_of(work.vm, definition, metadata)

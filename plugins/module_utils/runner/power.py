@@ -1,0 +1,193 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts, pauses, resumes and stops VMs: all in one request where there is one for it, and all waited for under one deadline by one poller."""
+
+from __future__ import annotations
+
+import signal
+import time
+import typing as t
+
+from ..backends.registry import driver
+from ..errors import DeadlineExceeded, FailedPrecondition, Unavailable, VmcpError
+from ..host import events, files, processes
+from ..model.definition import Definition
+from .launching import launch_of, write_launch
+from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, supervisor_of
+from .work import Context, Work, attempt, by_supervisor, running_as
+
+if t.TYPE_CHECKING:
+    from ..host.port import Supervisor
+
+# A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
+START_S = 60.0
+# Many that start at once share the processors.
+START_EACH_S = 0.25
+CALL_S = 10.0
+# Among others that are asked too, one that does not answer at once is asked again.
+CALL_AMONG_MANY_S = 0.2
+POLL_S = 0.005
+# What a VMM gets to go away after SIGKILL: the kernel has to free the guest's memory.
+KILL_S = 30.0
+# For a VMM that closed its socket on us while it ends.
+GONE_S = 1.0
+
+
+# --- starting -----------------------------------------------------------------------------------------------
+def start(context: Context, works: t.Sequence[Work]) -> None:
+    def write(work: Work) -> None:
+        if not work.launch_is_written:
+            # An earlier run may have been cut off between the launch file and the definition.
+            definition = work.wanted()
+            write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name).get("metadata")))
+
+    limit_s = START_S + START_EACH_S * (len(works) - 1)
+    for supervisor, listed in by_supervisor(context, attempt(context, works, write)):
+        deadline = time.monotonic() + limit_s
+        try:
+            _request_start(supervisor, listed, deadline)
+        except VmcpError as exc:
+            for work in listed:
+                work.error = work.error or exc
+            continue
+        _until_booted([work for work in listed if work.error is None], deadline, limit_s)
+    attempt(context, works, lambda work: files.remove(work.vm.restarting))
+
+
+def _request_start(supervisor: Supervisor, works: t.Sequence[Work], deadline: float) -> None:
+    supervisor.ensure_installed()
+    failed = supervisor.start([work.vm for work in works], deadline)
+    for work in works:
+        if failed.get(work.name):
+            work.error = _start_error(work.wanted(), work, failed[work.name])
+
+
+def _start_error(definition: Definition, work: Work, failed: str) -> VmcpError:
+    end = end_of(definition, work.vm)
+    return FailedPrecondition(f"VM {definition.name} did not start: {failed.rstrip('.')}. {end.msg}", details=end.details)
+
+
+def _until_booted(works: t.Sequence[Work], deadline: float, limit_s: float) -> None:
+    """The supervisor says that the process runs; only the VMM can say that the VM does."""
+    last: dict[str, VmcpError] = {}
+    waiting = list(works)
+    while waiting and time.monotonic() < deadline:
+        at_most_s = CALL_S if len(waiting) == 1 else CALL_AMONG_MANY_S
+        waiting = [work for work in waiting if not _is_up(work, max(0.05, min(at_most_s, deadline - time.monotonic())), last)]
+        if waiting:
+            time.sleep(POLL_S)
+    for work in waiting:
+        said = f" ({last[work.name].msg})" if work.name in last else ""
+        work.error = DeadlineExceeded(
+            f"The VMM of {work.name} runs, but reported no running VM within {limit_s:.0f} s{said}. See {work.vm.vmm_log}.",
+            details=end_of(work.wanted(), work.vm).details,
+        )
+
+
+def _is_up(work: Work, timeout_s: float, last: dict[str, VmcpError]) -> bool:
+    """Whether there is nothing more to wait for: it runs, has run, or failed (then the work has its error)."""
+    definition = work.wanted()
+    try:
+        if ask_state(definition, work.vm, timeout_s) in ("running", "paused"):
+            return True
+    except VmcpError as exc:
+        last[work.name] = exc
+    process, history = process_or_history(work.vm)
+    if process is not None:
+        return False
+    # It may have run and ended already, as a guest does whose work is a line of output.
+    last_exit = events.last_exit(history)
+    if last_exit is None or last_exit.reason != "guest":
+        work.error = _start_error(definition, work, "its VMM ended at once")
+    return True
+
+
+# --- pausing ------------------------------------------------------------------------------------------------
+def pause(context: Context, works: t.Sequence[Work]) -> None:
+    def one(work: Work) -> None:
+        definition = running_as(context, work)
+        driver(definition.backend).pause(work.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+        _until_state(definition, work, "paused")
+
+    attempt(context, works, one)
+
+
+def resume(context: Context, works: t.Sequence[Work]) -> None:
+    def one(work: Work) -> None:
+        definition = running_as(context, work)
+        driver(definition.backend).resume(work.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+        _until_state(definition, work, "running")
+
+    attempt(context, works, one)
+
+
+def _until_state(definition: Definition, work: Work, wanted: str) -> None:
+    """A reply is not yet the truth: the VMM is asked until it says so itself."""
+    deadline = time.monotonic() + CALL_S
+    while (now := ask_state(definition, work.vm)) != wanted:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(
+                f"The VMM of {definition.name} took the request, and says after {CALL_S:.0f} s that its VM is {now}, not {wanted}. See {work.vm.vmm_log}."
+            )
+        time.sleep(POLL_S)
+
+
+# --- stopping -----------------------------------------------------------------------------------------------
+def stop_asking(context: Context, works: t.Sequence[Work]) -> None:
+    """All guests are asked, then all are waited for, each as long as its grace lasts; what remains is ended by force."""
+    deadlines: dict[str, float] = {}
+
+    def ask(work: Work) -> None:
+        definition = running_as(context, work)
+        _mark(work)
+        deadlines[work.name] = time.monotonic() + float(work.left[0].args["grace_s"])
+        if not _asked(context, definition, work):
+            deadlines[work.name] = 0.0
+
+    asked = attempt(context, works, ask)
+    # One after the other: those behind the first go down in the meantime.
+    ended = {work.name for work in asked if deadlines[work.name] and _ended(context, work, deadlines[work.name])}
+    _kill(context, [work for work in asked if work.error is None and work.name not in ended])
+
+
+def _ended(context: Context, work: Work, deadline: float) -> bool:
+    try:
+        return supervisor_of(running_as(context, work), context.store.layout).wait_ended(work.vm, deadline)
+    except VmcpError as exc:
+        work.error = exc
+        return False
+
+
+def stop_by_force(context: Context, works: t.Sequence[Work]) -> None:
+    _kill(context, attempt(context, works, _mark))
+
+
+def _kill(context: Context, works: t.Sequence[Work]) -> None:
+    """All get the signal before the first is waited for."""
+    if len(works) > 1:
+        attempt(context, works, lambda work: processes.send(work.vm, signal.SIGKILL))
+    attempt(context, works, lambda work: supervisor_of(running_as(context, work), context.store.layout).kill(work.vm, time.monotonic() + KILL_S))
+
+
+def _mark(work: Work) -> None:
+    restarts = any(step.action == "start" for step in work.left)
+    if restarts:
+        files.write_atomic(work.vm.restarting, "", sync=False)
+    processes.mark_stopping(work.vm, "restart" if restarts else "request")
+
+
+def _asked(context: Context, definition: Definition, work: Work) -> bool:
+    """Whether the guest was asked to shut down. A paused guest hears nothing: it is resumed first."""
+    backend = driver(definition.backend)
+    deadline = time.monotonic() + CALL_S
+    try:
+        if backend.observe(observe_socket(definition, work.vm), deadline, peer_uid(definition)).state == "paused":
+            backend.resume(work.vm.api_socket, deadline, peer_uid(definition))
+        return backend.request_shutdown(work.vm.api_socket, deadline, peer_uid(definition))
+    except Unavailable:
+        # Firecracker may be gone before it has answered: then there is nothing left to ask, and nothing to force.
+        return supervisor_of(definition, context.store.layout).wait_ended(work.vm, time.monotonic() + GONE_S)
+    except VmcpError:
+        # It does not answer, or refuses: force is what remains.
+        return False

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Ansible logs and echoes of a task's options."""
+
+from __future__ import annotations
+
+import json
+import syslog
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils import bootstrap, thirdparty_pydantic
+from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, LARGE, LOCK, VMS
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
+from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
+
+patch_module_args = pytest.importorskip("ansible.module_utils.testing", reason="this ansible-core has no ansible.module_utils.testing").patch_module_args
+
+
+def test_large_options_are_neither_logged_nor_echoed_and_reach_the_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(syslog, "syslog", lambda *words: logged.append(str(words[-1])))
+    monkeypatch.setattr("ansible.module_utils.basic.has_journal", False)
+    entries = [{"name": f"vm-{index}", "kernel_args": "unmistakable"} for index in range(3)]
+    seen: list[t.Mapping[str, t.Any]] = []
+
+    def task(call: Call) -> Outcome:
+        seen.append(call.options)
+        return Outcome({"changed": False})
+
+    given = {"vms": entries, "defaults": {"labels": {"note": "unmistakable"}}, "secrets": {"vm-0": {"metadata": {"token": "tell-nobody"}}}}
+    with patch_module_args(given), pytest.raises(SystemExit):
+        run({**HOST, **LOCK, **VMS}, task, large=LARGE)
+    echoed = json.loads(capsys.readouterr().out)["invocation"]["module_args"]
+    assert (echoed["vms"], echoed["defaults"]) == ("3 entries, not repeated here", "1 entries, not repeated here")
+    assert seen[0]["vms"] == entries and seen[0]["secrets"] == given["secrets"]
+    (line,) = logged
+    assert "3 entries" in line
+    for text in (line, json.dumps(echoed)):
+        assert "unmistakable" not in text and "tell-nobody" not in text
+
+
+def test_a_task_that_is_too_large_to_be_handed_over_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible's respawn would wait for ever: it writes all arguments into a pipe that nobody reads yet."""
+    monkeypatch.setattr(bootstrap, "matching_elsewhere", lambda: "/usr/bin/python3.99")
+    monkeypatch.setattr(thirdparty_pydantic, "HAS_PYDANTIC", False)
+    entries = [{"name": f"vm-{index}", "kernel_args": "x" * 100} for index in range(1000)]
+    words = r"arguments \(\d{6} bytes\) are too large .* Set ansible_python_interpreter to /usr/bin/python3.99 .*, or split the task"
+    with pytest.raises(FailedPrecondition, match=words):
+        bootstrap._require_libraries({"vms": entries})
