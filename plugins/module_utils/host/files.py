@@ -283,22 +283,24 @@ def open_beneath(root: str, relative: str, flags: int, mode: int = 0o600) -> int
             os.close(directory)
 
 
-def mounts_below(path: str) -> list[str]:
-    """Mount points at or below C(path). A bind mount of the same file system has the same device number, so st_dev alone does not tell."""
-    found = []
+def mount_points() -> tuple[str, ...]:
+    """All of this namespace. A bind mount of the same file system has the same device number, so st_dev alone does not tell."""
+    lines = read_kernel("/proc/self/mountinfo").splitlines()
+    return tuple(line.split(" ", 5)[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\") for line in lines)
+
+
+def mounts_below(path: str, points: t.Optional[t.Sequence[str]] = None) -> list[str]:
+    """Mount points at or below C(path), among C(points) where they have been read already."""
     real = os.path.realpath(path)
-    for line in read_kernel("/proc/self/mountinfo").splitlines():
-        point = line.split(" ", 5)[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-        if point == real or point.startswith(real + "/"):
-            found.append(point)
-    return found
+    return [point for point in (mount_points() if points is None else points) if point == real or point.startswith(real + "/")]
 
 
-def remove_tree(path: str, *, sync: bool = True) -> bool:
-    """Removes a directory and all below it; links are removed, never followed. False when it was not there. C(sync): durably.
+def remove_tree(path: str, *, sync: bool = True, points: t.Optional[t.Sequence[str]] = None) -> bool:
+    """Removes a directory and all below it; links are removed, never followed. False when it was not there. C(sync) false: the caller sees to it that this
+    is durable. C(points): as for C(mounts_below).
 
     FailedPrecondition when something is mounted at or below it: what is mounted there is not ours."""
-    mounted = mounts_below(path)
+    mounted = mounts_below(path, points)
     if mounted:
         raise FailedPrecondition(f"{mounted[0]} is a mount point, so {path} is not removed. Unmount it and run the task again.")
     parent, base = os.path.split(path)

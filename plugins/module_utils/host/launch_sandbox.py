@@ -15,6 +15,8 @@ seed() { # path, file to make it from: without a sandbox
 open_sandbox() {
     step='mount the sandbox'
     groups='' table=''
+    # Nothing of this is to be seen by the host.
+    [ ! /proc/self/ns/mnt -ef "/proc/$PPID/ns/mnt" ] || fail 'It has no mount namespace of its own. Start it with its verb run, or as its supervisor does.'
     if [ -n "$jailer" ]; then
         [ -d "$run/jail" ] || mkdir -m 0711 -- "$run/jail"
         mount -t tmpfs -o mode=0711,size=512m,nosuid vmcp "$run/jail"

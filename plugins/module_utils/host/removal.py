@@ -9,7 +9,7 @@ import os
 import typing as t
 
 from ..errors import FailedPrecondition, VmcpError
-from .files import mounts_below, os_errors, remove_tree, sync_dir
+from .files import mount_points, mounts_below, os_errors, remove_tree, sync_dir
 from .store import REMOVING
 
 if t.TYPE_CHECKING:
@@ -26,12 +26,13 @@ def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_
     C(give_back) returns what the VMs had of the host: called once nothing can use it, while something is still there by which a repeated removal
     would find that there is something to do. C(keep_data) leaves C(data) alone."""
     found: dict[str, Removed] = {}
+    points = mount_points()
     _sweep(layout, but=names)
     for name in names:
         try:
             vm = layout.vm(name)
-            there = remove_tree(vm.run, sync=False)
-            found[name] = (_remove_all_but_data(vm) if keep_data else _set_aside(layout, vm)) or there
+            there = remove_tree(vm.run, sync=False, points=points)
+            found[name] = (_remove_all_but_data(vm) if keep_data else _set_aside(layout, vm, points)) or there
         except VmcpError as exc:
             found[name] = exc
     removed = [name for name in names if not isinstance(found[name], VmcpError)]
@@ -42,11 +43,11 @@ def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_
         if os.path.lexists(doomed):
             # Emptied first: giving back may have to write, and the disk may be full.
             for entry in os.listdir(doomed):
-                remove_tree(f"{doomed}/{entry}", sync=False)
+                remove_tree(f"{doomed}/{entry}", sync=False, points=points)
     if removed:
         give_back(removed)
     for name in removed:
-        found[name] = remove_tree(_doomed(layout, name), sync=False) or found[name]
+        found[name] = remove_tree(_doomed(layout, name), sync=False, points=points) or found[name]
     if removed:
         _sync_names(layout)
     return found
@@ -62,15 +63,15 @@ def _sync_names(layout: Layout) -> None:
             sync_dir(layout.vms)
 
 
-def _set_aside(layout: Layout, vm: VmLayout) -> bool:
+def _set_aside(layout: Layout, vm: VmLayout, points: t.Sequence[str]) -> bool:
     doomed = _doomed(layout, vm.name)
     with os_errors(f"remove {vm.dir}"):
-        mounted = mounts_below(vm.dir)
+        mounted = mounts_below(vm.dir, points)
         if mounted:
             raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
         if not os.path.lexists(vm.dir):
             return False
-        remove_tree(doomed, sync=False)
+        remove_tree(doomed, sync=False, points=points)
         os.rename(vm.dir, doomed)
     return True
 
