@@ -258,3 +258,33 @@ def test_another_uid_gets_the_files_of_the_one_before(maker: Maker) -> None:
     store.ensure_dirs(vm, UID + 1)
     assert (variables.stat().st_uid, os.stat(vm.data).st_uid) == (UID + 1, UID + 1)
     assert victim.stat().st_uid == 0
+
+
+def test_an_access_list_entry_of_the_users_for_that_uid_is_put_back(maker: Maker, plain: PlainSupervisor, tmp_path: pathlib.Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_text("data\n")
+    disk.chmod(0o600)
+    subprocess.run(["setfacl", "-m", f"u:{UID}:r", str(disk)], check=True, timeout=10)
+    vm = maker.layout.vm("web")
+    maker.define("web", spec_reading(maker, vm, [FileUse(str(disk), "disk", writable=True)]), ISOLATED)
+    assert plain.start([vm], soon()) == {}
+    assert f"user:{UID}:rw-" in acl(disk)
+    plain.kill(vm, soon())
+    assert f"user:{UID}:r--" in acl(disk)
+
+
+def test_what_is_told_the_vmm_after_its_start_is_told_by_its_own_uid(maker: Maker, plain: PlainSupervisor) -> None:
+    """It works in a directory of that uid's, where root would follow whatever link it finds."""
+    vm = maker.define("web", maker.stub_spec("stay", after_start=(("/bin/sh", "-c", "id -u > vmm/who"),)), ISOLATED)
+    assert plain.start([vm], soon()) == {}
+    assert pathlib.Path(vm.sockets, "who").read_text() == f"{UID}\n"
+    plain.kill(vm, soon())
+
+
+def test_nothing_is_mounted_for_the_host_to_see(maker: Maker) -> None:
+    """The verb that expects a mount namespace of its own, called by hand without one."""
+    vm = maker.define("web", maker.stub_spec("stay"), ISOLATED)
+    done = subprocess.run(["/bin/sh", vm.launch, "inside"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert "no mount namespace of its own" in pathlib.Path(vm.problem).read_text()
+    assert no_mounts_left(maker)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -15,6 +16,8 @@ from vms import Maker, soon, until
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import LaunchSpec
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.files import keep_former, write_atomic
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import render_policy
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Exit
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 
@@ -264,3 +267,59 @@ def test_a_crash_long_after_a_killed_task_is_a_crash(maker: Maker, plain: PlainS
     last = events.last_exit(events.read(vm))
     assert last is not None
     assert (last.reason, last.signal) == (reason, "SIGSEGV")
+
+
+# --- changed while it runs --------------------------------------------------------------------------------
+
+
+def test_a_policy_counts_as_soon_as_it_is_written(maker: Maker, plain: PlainSupervisor) -> None:
+    vm = maker.define("web", maker.stub_spec("stay"))
+    assert plain.start([vm], soon()) == {}
+    before = processes.current(vm)
+    assert before is not None
+    write_atomic(vm.policy, render_policy({"on_crash": "restart"}))
+    os.kill(before.pid, signal.SIGSEGV)
+    after = until(lambda: (now := processes.current(vm)) is not None and now.boot_id != before.boot_id and now, "it was started again")
+    write_atomic(vm.policy, render_policy({}))
+    os.kill(after.pid, signal.SIGSEGV)
+    assert ended(maker, "web").reason == "crash"
+    until(lambda: not os.path.exists(vm.supervisor), "nothing starts it again")
+
+
+def test_what_runs_is_asked_to_stop_in_the_words_of_its_own_launch_file(maker: Maker, plain: PlainSupervisor) -> None:
+    vm = maker.define("web", maker.stub_spec("stay", stop=("/bin/sh", "-c", ": > asked-as-before")), shutdown_timeout_s=1)
+    assert plain.start([vm], soon()) == {}
+    keep_former(vm.launch, vm.launch_running, "another")
+    maker.define("web", maker.stub_spec("stay", stop=("/bin/sh", "-c", ": > asked-anew")), shutdown_timeout_s=1)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+    assert ended(maker, "web").signal == "SIGTERM"
+    assert os.path.exists(f"{vm.run}/asked-as-before") and not os.path.exists(f"{vm.run}/asked-anew")
+    assert plain.start([vm], soon()) == {}
+    assert not os.path.exists(vm.launch_running)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+    assert os.path.exists(f"{vm.run}/asked-anew")
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.05, 0.31, 0.33, 0.36])
+def test_nothing_comes_back_after_a_removal(maker: Maker, plain: PlainSupervisor, delay_s: float) -> None:
+    """A VM that crashes every third of a second and is started again by policy, removed at any moment of that."""
+    vm = maker.define("web", maker.stub_spec("up-then", "false"), restart_policy={"on_crash": "restart", "max_per_hour": 1000})
+    assert plain.start([vm], soon()) == {}
+    time.sleep(delay_s)
+    assert plain.remove([vm], soon()) == {}
+    for dummy in range(25):
+        assert processes.current(vm) is None
+        supervisor = processes.parse_record(vm.supervisor)
+        assert supervisor is None or not processes.is_live(supervisor)
+        time.sleep(0.02)
+
+
+def test_the_process_that_bounds_logs_goes_with_the_last_vm(maker: Maker, plain: PlainSupervisor) -> None:
+    one, two = (maker.define(name, maker.stub_spec("stay")) for name in ("one", "two"))
+    assert plain.start([one, two], soon()) == {}
+    trimmer = processes.parse_record(maker.layout.trimmer_lock)
+    assert trimmer is not None and processes.is_live(trimmer)
+    assert plain.remove([one], soon()) == {}
+    assert processes.is_live(trimmer)
+    assert plain.remove([two], soon()) == {}
+    until(lambda: not processes.is_live(trimmer), "it is gone")
