@@ -50,7 +50,7 @@ def _remove_files(context: Context, works: t.Sequence[Work], keep_data: bool) ->
         return
 
     def give_back(names: list[str]) -> None:
-        allocations.release_all(layout, names, lock_timeout_s=context.lock_timeout_s)
+        allocations.release_all(layout, names, lock_timeout_s=context.lock_timeout_s, tell=context.tell)
 
     try:
         removed = remove_vms(layout, [work.name for work in works], keep_data=keep_data, give_back=give_back)
