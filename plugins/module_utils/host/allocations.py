@@ -67,12 +67,20 @@ def release(layout: Layout, name: str, *, lock_timeout_s: float, tell: Tell = _n
 
 
 def release_all(layout: Layout, names: t.Sequence[str], *, lock_timeout_s: float, tell: Tell = _nobody) -> list[str]:
-    """Gives back all that is recorded for these VMs, in one write. Those for which something was."""
+    """Gives back all that is recorded for these VMs, in one write. Those for which something was. The uid stays a VM's as long as its C(data) is there:
+    another VM that was given it could read what is kept. A VM of that name goes on with it; a removal that keeps nothing gives it back."""
     if not os.path.exists(layout.allocations):
         return []
     with held(layout.host_lock, f"releasing what {_who(names)} had", lock_timeout_s):
         table, before = _opened(layout, tell)
-        had = [name for name in names if table.vms.pop(name, None) is not None]
+        had = []
+        for name in names:
+            record = table.vms.pop(name, None)
+            if record is None:
+                continue
+            had.append(name)
+            if record.get("uid") is not None and os.path.lexists(layout.vm(name).data):
+                table.vms[name] = {"uid": record["uid"]}
         if table.as_json() != before:
             write_atomic(layout.allocations, table.as_json())
     return had

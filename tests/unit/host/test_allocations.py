@@ -71,6 +71,30 @@ def test_what_was_given_back_rests(layout: Layout) -> None:
     assert allocate(layout, "other").uid == first.uid + 1
 
 
+def test_a_uid_is_not_given_back_while_data_of_it_is_kept(layout: Layout) -> None:
+    """Another VM that was given it could read what is kept."""
+    small = (UID_RANGE[0], UID_RANGE[0])
+    first = allocate(layout, "web", ["eth0"], uid_range=small)
+    store = Store(layout)
+    data = pathlib.Path(layout.vm("web").data)
+    data.mkdir(parents=True)
+    (data / "disk").write_text("secret")
+
+    def remove(keep: bool) -> None:
+        store.remove("web", keep_data=keep, give_back=lambda: allocations.release(layout, "web", lock_timeout_s=5))
+
+    remove(keep=True)
+    with pytest.raises(FailedPrecondition, match="belong to VMs"):
+        allocate(layout, "other", uid_range=small)
+    assert json.loads(pathlib.Path(layout.allocations).read_text())["vms"] == {"web": {"uid": first.uid}}
+    assert allocate(layout, "web", uid_range=small).uid == first.uid, "a VM of that name goes on with it"
+    remove(keep=True)
+    remove(keep=True)
+    remove(keep=False)
+    assert json.loads(pathlib.Path(layout.allocations).read_text())["vms"] == {}
+    assert allocate(layout, "other", uid_range=small).uid == first.uid
+
+
 def test_a_range_that_is_used_up_takes_back_from_vms_that_are_gone(layout: Layout) -> None:
     small = (UID_RANGE[0], UID_RANGE[0] + 1)
     for name in ("a", "b"):
