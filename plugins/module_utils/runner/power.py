@@ -15,7 +15,7 @@ from ..host import events, files, processes
 from ..model.definition import Definition
 from .launching import launch_of, write_launch
 from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, supervisor_of
-from .work import Context, Work, attempt, by_supervisor, running_as
+from .work import Context, Work, attempt, by_supervisor, running_as, who_may_run_it
 
 if t.TYPE_CHECKING:
     from ..host.port import Supervisor
@@ -167,7 +167,12 @@ def _kill(context: Context, works: t.Sequence[Work]) -> None:
     """All get the signal before the first is waited for."""
     if len(works) > 1:
         attempt(context, works, lambda work: processes.send(work.vm, signal.SIGKILL))
-    attempt(context, works, lambda work: supervisor_of(running_as(context, work), context.store.layout).kill(work.vm, time.monotonic() + KILL_S))
+
+    def one(work: Work) -> None:
+        for supervisor in who_may_run_it(context, work):
+            supervisor.kill(work.vm, time.monotonic() + KILL_S)
+
+    attempt(context, works, one)
 
 
 def _mark(work: Work) -> None:
