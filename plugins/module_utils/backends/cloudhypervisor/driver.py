@@ -77,11 +77,14 @@ class Driver:
             "console_path": serial.get("file") if serial.get("mode") == "Pty" else None,
         }
 
+    def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
+        if action == "define" and config is not None:
+            _document(Connection(socket, deadline), config)
+
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
         """What a refused configuration leaves behind is dropped, so that it can be tried again."""
         connection = Connection(socket, deadline)
-        version = parse_version(str(client.ping(connection).get("version", "")))
-        body = translate.document(config, translate.Wiring(version=version))
+        body = _document(connection, config)
         was_absent = self.observe(socket, deadline).state == "absent"
         try:
             client.create(connection, body)
@@ -121,6 +124,12 @@ class Driver:
         except FailedPrecondition:
             if self.observe(socket, deadline, peer_uid).state != state:
                 raise
+
+
+def _document(connection: Connection, config: VmConfig) -> dict[str, t.Any]:
+    """In the words of the version that is behind the socket."""
+    version = parse_version(str(client.ping(connection).get("version", "")))
+    return translate.document(config, translate.Wiring(version=version))
 
 
 def _state_of(text: str, socket: str) -> str:

@@ -80,7 +80,19 @@ class Driver:
             raise Internal(f"What answers 'GET /vm/config' on {socket} is no Firecracker that this version knows: {type(exc).__name__}: {exc}.") from exc
         return {"config": config, "counters": _counters(client, wire), "console_path": None}
 
+    def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
+        if action in ("shutdown", "remove"):
+            raise FailedPrecondition(_ENDS_WITH_ITS_VM.format(socket=socket))
+        if action == "define" and config is not None:
+            self._missing_parts(socket, config, deadline)
+
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        client = _client(socket, deadline, None)
+        for part, body in self._missing_parts(socket, config, deadline):
+            _put(client, part, body, from_user=part in config.backend_options.firecracker)
+
+    def _missing_parts(self, socket: str, config: VmConfig, deadline: float) -> list[tuple[str, t.Any]]:
+        """What the VMM does not have yet, in the order in which it takes it. Reads only; refuses what it cannot take."""
         from . import translate
 
         state = self.observe(socket, deadline).state
@@ -89,16 +101,13 @@ class Driver:
                 f"The Firecracker behind {socket} already has a VM ({state}), and its API cannot take it away. Start another process for this configuration."
             )
         wire = translate.document(config, translate.Wiring())
-        client = _client(socket, deadline, None)
-        current = client.vm_config()
+        current = _client(socket, deadline, None).vm_config()
         strangers = ", ".join(translate.strangers(current, wire))
         if strangers:
             raise FailedPrecondition(
                 f"The Firecracker behind {socket} already has {strangers}, and its API cannot take that away. Start another process for this configuration."
             )
-        for part, body in translate.parts_in_order(wire):
-            if not translate.holds(current, part, body):
-                _put(client, part, body, from_user=part in config.backend_options.firecracker)
+        return [(part, body) for part, body in translate.parts_in_order(wire) if not translate.holds(current, part, body)]
 
     def boot_on(self, socket: str, deadline: float) -> None:
         _client(socket, deadline, None).start()
