@@ -96,8 +96,8 @@ class Isolation:
     """How much of the sandbox this VM gets: settled by the planner from C(security) and from who we are."""
 
     uid: t.Optional[int]  # None: the VMM runs as ourselves (unprivileged, or opted out)
-    jail: bool  # Firecracker: the jailer; Cloud Hypervisor: Landlock; QEMU: -sandbox
-    seccomp: bool
+    jail: bool  # Firecracker: the jailer; Cloud Hypervisor: Landlock; QEMU has none
+    seccomp: bool  # QEMU: -sandbox
 
 
 @dataclasses.dataclass(frozen=True)
