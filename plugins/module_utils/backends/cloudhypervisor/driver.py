@@ -10,6 +10,7 @@ import typing as t
 
 from ...errors import FailedPrecondition, Internal, VmcpError
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..quoting import quoted
 from ..unix_http import Connection, parse_json, raw_request
 from . import client, launch, readback, translate
 from .words import parse_version
@@ -67,15 +68,12 @@ class Driver:
             raise Internal(f"Cloud Hypervisor behind {socket} described its VM without a configuration.")
         booted = _STATES.get(str(info.get("state"))) in ("running", "paused")
         try:
+            serial = config.get("serial") or {}
+            console_path = serial.get("file") if serial.get("mode") == "Pty" else None
             tree = readback.unified(config)
         except (KeyError, TypeError, AttributeError, ValueError) as exc:
-            raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {exc}.") from exc
-        serial = config.get("serial") or {}
-        return {
-            "config": tree,
-            "counters": client.counters(connection) if booted else {},
-            "console_path": serial.get("file") if serial.get("mode") == "Pty" else None,
-        }
+            raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {quoted(exc)}.") from exc
+        return {"config": tree, "counters": client.counters(connection) if booted else {}, "console_path": console_path}
 
     def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
         if action == "define" and config is not None:

@@ -9,6 +9,7 @@ import typing as t
 
 from ...errors import FailedPrecondition, Internal
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..quoting import quoted
 from . import client, launch, readback
 from .words import RUN_STATES, STANDING_RUN_STATES
 
@@ -74,7 +75,7 @@ class Driver:
                 facts = readback.collect(qmp)
                 return {"config": readback.unified(facts), "counters": readback.counters(facts), "console_path": readback.console_path(facts)}
             except (KeyError, TypeError, AttributeError, ValueError) as exc:
-                raise Internal(f"QEMU behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {exc}.") from exc
+                raise Internal(f"QEMU behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {quoted(exc)}.") from exc
 
     def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
         if action in _OWNERS:
