@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Installed
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import VmcpError
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.host_json import HostDefaults
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Process
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
@@ -128,7 +127,7 @@ def _plan(situation: Situation, backend: str, config: t.Any, beside: t.Mapping[s
         wired = dataclasses.replace(made.definition, generated={**made.definition.generated, **GENERATED})
         again = Definition.from_json(wired.to_json(), "vm.json")
         assert again == wired, "what is written is what is read"
-        _documents, text = launch_texts(LAYOUT.vm("web"), again, HostDefaults(), request.metadata)
+        _documents, text = launch_texts(LAYOUT.vm("web"), again, request.metadata)
         assert text.startswith("#!") or text.lstrip()
     return made
 
