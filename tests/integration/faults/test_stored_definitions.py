@@ -109,7 +109,7 @@ def test_what_a_vm_was_started_with_cannot_be_read(ground: Playground, module: B
     module.run(path=ground.path, name="first", state="absent").ok()
     before = trace(ground)
     pid = module.run(path=ground.path, name="web", state="running", **given).ok()["vm"]["pid"]
-    file = pathlib.Path(ground.run_dir, "web", "booted.json")
+    file = ground.vm_file("web", "booted.json")
 
     def spoil() -> None:
         text = ground.vm_file("web", "vm.json").read_text()
