@@ -24,7 +24,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.planner.desired import 
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.make import plan_vm
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.plan import Plan
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import HostView, Situation
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import launch_texts
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import launch_of
 from ansible_collections.unkey.vmcp.tests.trees import VALUES
 
 HOST = HostView(
@@ -127,8 +127,7 @@ def _plan(situation: Situation, backend: str, config: t.Any, beside: t.Mapping[s
         wired = dataclasses.replace(made.definition, generated={**made.definition.generated, **GENERATED})
         again = Definition.from_json(wired.to_json(), "vm.json")
         assert again == wired, "what is written is what is read"
-        _documents, text = launch_texts(LAYOUT.vm("web"), again, request.metadata)
-        assert text.startswith("#!") or text.lstrip()
+        assert any(file.path == LAYOUT.vm("web").launch and file.text for file in launch_of(LAYOUT.vm("web"), again, request.metadata).files)
     return made
 
 
