@@ -479,7 +479,9 @@ options:
             default: file
           path:
             description:
-              - Path of the file or socket, if it is not to be the VM's own.
+              - 'Path of the file or socket, if it is not to be the VM''s own. A file is appended to, and bounded as the VM''s own is: past the
+                host''s limit its oldest bytes become a hole (read as NUL characters; its size stays), or, on a file system without holes, it
+                is emptied.'
             type: path
       rng:
         description:

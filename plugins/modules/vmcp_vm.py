@@ -69,8 +69,8 @@ options:
     type: dict
   security:
     description:
-      - The sandbox, on by default. C(jail) is Firecracker's jailer (as root), Landlock for Cloud Hypervisor, and C(-sandbox) for QEMU.
-      - C(seccomp) is the VMM's own filter of system calls.
+      - The sandbox, on by default. C(jail) is Firecracker's jailer (as root), and Landlock for Cloud Hypervisor. QEMU has neither; there it is ignored.
+      - C(seccomp) is the VMM's own filter of system calls; for QEMU that is C(-sandbox).
       - C(uid) is the uid under which the VMM runs; one is reserved for each VM if left out.
     type: dict
   metadata:

@@ -40,7 +40,15 @@ _SECTIONS = {
     "watchdog": "Watchdog",
     "backend_options": "Options of one backend",
 }
-_BESIDE = ("metadata", "restart_policy.on_reboot=restart", "restart_policy.on_reboot=stop", "restart_policy.on_crash", "restart_policy.max_per_hour")
+_BESIDE = (
+    "metadata",
+    "restart_policy.on_reboot=restart",
+    "restart_policy.on_reboot=stop",
+    "restart_policy.on_crash",
+    "restart_policy.max_per_hour",
+    "security.jail=true",
+    "security.jail=false",
+)
 _ABILITIES = {
     "best_for": "Best for",
     "accelerator": "Runs on",

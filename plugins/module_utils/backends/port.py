@@ -96,8 +96,8 @@ class Isolation:
     """How much of the sandbox this VM gets: settled by the planner from C(security) and from who we are."""
 
     uid: t.Optional[int]  # None: the VMM runs as ourselves (unprivileged, or opted out)
-    jail: bool  # Firecracker: the jailer; Cloud Hypervisor: Landlock; QEMU: -sandbox
-    seccomp: bool
+    jail: bool  # Firecracker: the jailer; Cloud Hypervisor: Landlock; QEMU has none
+    seccomp: bool  # QEMU: -sandbox
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +155,10 @@ class Driver(t.Protocol):
         """C({"config": …, "counters": …, "console_path": …}): the unified configuration read back from the VMM, for drift and endpoints."""
 
     # --- VMMs that somebody else runs (option endpoint) -------------------------------------------------
+    def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
+        """Reads only: raises what C(action) (C(define), for which C(config) is, C(start), C(pause), C(resume), C(shutdown), C(remove)) would be refused for
+        before it changed anything, so that a check says what the real run does."""
+
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
         """Gives an empty VMM its VM through the API. FailedPrecondition when it already has one or the API cannot."""
 

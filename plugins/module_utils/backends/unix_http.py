@@ -34,6 +34,7 @@ import typing as t
 
 from .. import thirdparty
 from ..errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
+from .quoting import quoted
 
 # The largest reply of either VMM (the description of a VM with hundreds of devices) is far below; a VMM that sends more is broken or hostile.
 REPLY_BYTES_MAX = 4 << 20
@@ -116,7 +117,7 @@ class Connection:
                 status, length = reader.head()
             content = b"" if status in (204, 304) else reader.exactly(length)
         if status == 503:
-            said = content.decode("utf-8", "replace").strip() or "too many open connections"
+            said = quoted(content.decode("utf-8", "replace")) or "too many open connections"
             raise Unavailable(f"The VMM behind {self.socket_path} is busy: {said}.")
         return status, content
 

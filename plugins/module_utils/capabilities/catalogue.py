@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .matrix import Capabilities
+from .matrix import SUPPORTED, Capabilities, lookup
 
 TITLES = {"cloudhypervisor": "Cloud Hypervisor", "firecracker": "Firecracker", "qemu": "QEMU"}
 
@@ -37,3 +37,9 @@ _LOAD: dict[str, t.Callable[[], Capabilities]] = {"cloudhypervisor": _cloudhyper
 
 def capabilities_of(backend: str) -> Capabilities:
     return _LOAD[backend]()
+
+
+def supports(backend: str, key: str) -> bool:
+    """Whether a backend, in its newest version, can do what is beside the configuration tree: C(restart_policy.on_reboot=stop), C(security.jail=true)."""
+    support = lookup(capabilities_of(backend).support[key], None)
+    return support is not None and support.level == SUPPORTED

@@ -100,10 +100,11 @@ def _of_request(request: t.Optional[VmRequest]) -> t.Iterator[Use]:
         return
     if request.metadata is not None:
         yield Use("metadata", "metadata")
-    for key, value in request.settings.get("restart_policy", {}).items():
-        if value is None:
-            continue
-        yield Use(f"restart_policy.{key}", f"restart_policy.{key}", word_of(key, value))
+    asked = {f"restart_policy.{key}": value for key, value in request.settings.get("restart_policy", {}).items()}
+    asked["security.jail"] = request.settings.get("security", {}).get("jail")
+    for key, value in asked.items():
+        if value is not None:
+            yield Use(key, key, word_of(key, value))
 
 
 def _at(tree: t.Any, steps: t.Sequence[str], field: str) -> t.Iterator[tuple[str, t.Any]]:

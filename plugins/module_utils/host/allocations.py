@@ -4,48 +4,28 @@
 """What is chosen for a VM once and must be unique on the host: uid, vsock cid, tap names, MAC addresses. Standard library only.
 
 One file (C(Layout.allocations)), changed under the host lock and written before anything uses the values. Nothing here looks at the VMs
-themselves, except when a range is used up: then records of VMs that are gone are taken back.
+themselves, except when a range is used up (then records of VMs that are gone are taken back), and when the file is lost or torn (then it is made
+anew from what the VMs have).
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
-import json
 import os
 import typing as t
 
-from ..errors import FailedPrecondition, Internal
-from .files import ensure_dir, read_kernel, read_text, write_atomic
+from .allocation_table import Allocation, LostError, Table, Wanted, tap_for
+from .files import ensure_dir, os_errors, write_atomic
 from .locks import held
+from .rebuilding import records_of_vms
 
 if t.TYPE_CHECKING:
     from .layout import Layout
 
-SCHEMA = 1
-
-# Guests' context ids are host-wide for QEMU (vhost-vsock). 0-2 are reserved by the kernel; people choose small ones by hand.
-CID_RANGE = (10000, 2**31 - 1)
+Tell = t.Callable[[str], object]
 
 
-@dataclasses.dataclass(frozen=True)
-class Allocation:
-    """The values of one VM. C(macs) and C(taps) by NIC id; C(uid) None when none was asked for."""
-
-    uid: t.Optional[int]
-    cid: int
-    macs: t.Mapping[str, str]
-    taps: t.Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What one VM wants chosen. C(uid_range) None: no uid. C(taken_macs): addresses that users gave by hand, avoided."""
-
-    nic_ids: t.Sequence[str]
-    uid_range: t.Optional[tuple[int, int]]
-    taken_macs: t.Sequence[str] = ()
+def _nobody(_text: str) -> None:
+    """Nobody listens."""
 
 
 def allocate(
@@ -56,19 +36,20 @@ def allocate(
     uid_range: tuple[int, int] | None,
     lock_timeout_s: float,
     taken_macs: t.Collection[str] = (),
+    tell: Tell = _nobody,
 ) -> Allocation:
     """As C(allocate_all), for one VM."""
-    return allocate_all(layout, {name: Wanted(nic_ids, uid_range, tuple(taken_macs))}, lock_timeout_s=lock_timeout_s)[name]
+    return allocate_all(layout, {name: Wanted(nic_ids, uid_range, tuple(taken_macs))}, lock_timeout_s=lock_timeout_s, tell=tell)[name]
 
 
-def allocate_all(layout: Layout, wanted: t.Mapping[str, Wanted], *, lock_timeout_s: float) -> dict[str, Allocation]:
+def allocate_all(layout: Layout, wanted: t.Mapping[str, Wanted], *, lock_timeout_s: float, tell: Tell = _nobody) -> dict[str, Allocation]:
     """Values for each VM: those recorded before, new ones for what is new, in one write. NICs that are no longer wanted are given back.
 
+    C(tell) hears of a table that had to be made anew.
     DeadlineExceeded when the host lock is not to be had, FailedPrecondition when the uid range is used up."""
     ensure_dir(layout.state_dir, 0o711)
     with held(layout.host_lock, f"allocating for {_who(wanted)}", lock_timeout_s):
-        table = _Table.read(layout.allocations)
-        before = table.as_json()
+        table, before = _opened(layout, tell)
         given = {name: table.give(name, one, layout) for name, one in wanted.items()}
         if table.as_json() != before:
             write_atomic(layout.allocations, table.as_json())
@@ -80,19 +61,27 @@ def _who(names: t.Collection[str]) -> str:
     return f"VM {first}" if len(names) == 1 else f"{len(names)} VMs ({first} …)"
 
 
-def release(layout: Layout, name: str, *, lock_timeout_s: float) -> bool:
-    """Gives back all that is recorded for C(name). False when nothing was."""
-    return bool(release_all(layout, [name], lock_timeout_s=lock_timeout_s))
+def release(layout: Layout, name: str, *, lock_timeout_s: float, tell: Tell = _nobody) -> bool:
+    """As C(release_all), for one VM. False when nothing was recorded for it."""
+    return bool(release_all(layout, [name], lock_timeout_s=lock_timeout_s, tell=tell))
 
 
-def release_all(layout: Layout, names: t.Sequence[str], *, lock_timeout_s: float) -> list[str]:
-    """Gives back all that is recorded for these VMs, in one write. Those for which something was."""
+def release_all(layout: Layout, names: t.Sequence[str], *, lock_timeout_s: float, tell: Tell = _nobody) -> list[str]:
+    """Gives back all that is recorded for these VMs, in one write. Those for which something was. The uid stays a VM's as long as its C(data) is there:
+    another VM that was given it could read what is kept. A VM of that name goes on with it; a removal that keeps nothing gives it back."""
     if not os.path.exists(layout.allocations):
         return []
     with held(layout.host_lock, f"releasing what {_who(names)} had", lock_timeout_s):
-        table = _Table.read(layout.allocations)
-        had = [name for name in names if table.vms.pop(name, None) is not None]
-        if had:
+        table, before = _opened(layout, tell)
+        had = []
+        for name in names:
+            record = table.vms.pop(name, None)
+            if record is None:
+                continue
+            had.append(name)
+            if record.get("uid") is not None and os.path.lexists(layout.vm(name).data):
+                table.vms[name] = {"uid": record["uid"]}
+        if table.as_json() != before:
             write_atomic(layout.allocations, table.as_json())
     return had
 
@@ -104,167 +93,52 @@ def predict(layout: Layout, name: str, nic_ids: t.Sequence[str], *, uid_range: t
 
 def predict_all(layout: Layout, wanted: t.Mapping[str, Wanted]) -> dict[str, Allocation]:
     """What C(allocate_all) would give now; writes and locks nothing (check mode)."""
-    table = _Table.read(layout.allocations)
+    table = _known(layout)
     return {name: table.give(name, one, layout) for name, one in wanted.items()}
 
 
 def uids_free(layout: Layout, uid_range: tuple[int, int]) -> int:
     """How many uids of the range belong to no VM."""
     first, last = uid_range
-    return last - first + 1 - sum(1 for uid in _Table.read(layout.allocations).taken.uids if first <= uid <= last)
+    return last - first + 1 - sum(1 for uid in _known(layout).taken.uids if first <= uid <= last)
 
 
-@dataclasses.dataclass
-class _Taken:
-    """What belongs to VMs, to be looked up."""
-
-    uids: set[int]
-    cids: set[int]
-    macs: set[str]
-    taps: set[str]
-
-
-class _Table:
-    """allocations.json in memory. The counters make a value that was given back rest as long as the range allows: files or
-    access entries that a removed VM left somewhere must not become the next VM's."""
-
-    def __init__(self, body: dict[str, t.Any]) -> None:
-        self.vms: dict[str, dict[str, t.Any]] = body.get("vms", {})
-        self.next_uid: int = body.get("next_uid", 0)
-        self.next_cid: int = body.get("next_cid", 0)
-        self.extra = {key: value for key, value in body.items() if key not in ("schema", "vms", "next_uid", "next_cid")}
-        self._taken: t.Optional[_Taken] = None
-
-    @classmethod
-    def read(cls, path: str) -> _Table:
-        try:
-            body = json.loads(read_text(path))
-        except FileNotFoundError:
-            return cls({})
-        except ValueError as exc:
-            # Not 'remove it': the uids of the VMs that are there would be given to others.
-            raise Internal(
-                f"{path} is not readable JSON ({exc}). Restore it from a backup, or remove all VMs and then this file, and run the task again."
-            ) from exc
-        if not isinstance(body, dict) or not isinstance(body.get("schema"), int) or not isinstance(body.get("vms", {}), dict):
-            raise Internal(
-                f"{path} is not the table of what belongs to which VM. Restore it from a backup, or remove all VMs and then this file, and run the task again."
-            )
-        if body["schema"] > SCHEMA:
-            raise FailedPrecondition(f"{path} was written by a newer unkey.vmcp. Run the task with that version of the collection.")
-        return cls(body)
-
-    def as_json(self) -> str:
-        body = {**self.extra, "schema": SCHEMA, "next_uid": self.next_uid, "next_cid": self.next_cid, "vms": self.vms}
-        return json.dumps(body, indent=1, sort_keys=True) + "\n"
-
-    @property
-    def taken(self) -> _Taken:
-        """Gathered once: what is given to many VMs in one go must not cost a look at all VMs for each."""
-        if self._taken is None:
-            nics = [nic for record in self.vms.values() for nic in record.get("nics", {}).values()]
-            self._taken = _Taken(
-                uids={record["uid"] for record in self.vms.values() if record.get("uid") is not None},
-                cids={record["cid"] for record in self.vms.values() if record.get("cid") is not None},
-                macs={nic["mac"] for nic in nics},
-                taps={nic["tap"] for nic in nics},
-            )
-        return self._taken
-
-    def give(self, name: str, wanted: Wanted, layout: Layout) -> Allocation:
-        record = self.vms.setdefault(name, {})
-        if wanted.uid_range is not None and record.get("uid") is None:
-            record["uid"] = self.free_uid(wanted.uid_range, layout)
-        if record.get("cid") is None:
-            record["cid"] = self.free_cid()
-        record["nics"] = _nics(self.taken, name, wanted.nic_ids, record.get("nics", {}), {mac.lower() for mac in wanted.taken_macs})
-        return Allocation(
-            uid=record.get("uid") if wanted.uid_range is not None else None,
-            cid=record["cid"],
-            macs={nic: values["mac"] for nic, values in record["nics"].items()},
-            taps={nic: values["tap"] for nic, values in record["nics"].items()},
-        )
-
-    def free_uid(self, uid_range: tuple[int, int], layout: Layout) -> int:
-        first, last = uid_range
-        taken = self.taken.uids
-        uid = _first_free(first, last, self.next_uid, taken, refused=_has_passwd_entry)
-        if uid is None:
-            for gone in [vm for vm in self.vms if not os.path.lexists(layout.vm(vm).dir)]:
-                taken.discard(self.vms[gone].pop("uid", None))
-            uid = _first_free(first, last, self.next_uid, taken, refused=_has_passwd_entry)
-        if uid is None:
-            raise FailedPrecondition(f"All uids from {first} to {last} belong to VMs. Widen uid_range in /etc/vmcp/host.json, or remove VMs.")
-        self.next_uid = uid + 1
-        taken.add(uid)
-        return uid
-
-    def free_cid(self) -> int:
-        cid = _first_free(*CID_RANGE, self.next_cid, self.taken.cids)
-        if cid is None:  # two thousand million VMs
-            raise FailedPrecondition("All vsock context ids belong to VMs. Remove VMs.")
-        self.next_cid = cid + 1
-        self.taken.cids.add(cid)
-        return cid
+def _opened(layout: Layout, tell: Tell) -> tuple[Table, str]:
+    """The table, for whoever holds the host lock, and what stands in the file ("" when it is to be written anew in any case)."""
+    try:
+        table = Table.read(layout.allocations)
+        return table, table.as_json()
+    except LostError as exc:
+        reason = str(exc)
+    table, unread = _rebuilt(layout)
+    kept = ""
+    if os.path.lexists(layout.allocations):
+        with os_errors(f"keep {layout.allocations} aside"):
+            os.rename(layout.allocations, f"{layout.allocations}.torn")
+        kept = f" What stood there is kept in {layout.allocations}.torn."
+    if kept or table.vms:
+        less = f" The definition of {', '.join(unread)} cannot be read, so of that only the uid is known: restore or remove it." if unread else ""
+        tell(f"{layout.allocations} {reason}. It was made anew from what {len(table.vms)} VMs have.{kept}{less}")
+    return table, ""
 
 
-def _first_free(first: int, last: int, start: int, taken: t.Collection[int], refused: t.Callable[[int], bool] = lambda value: False) -> int | None:
-    start = start if first <= start <= last else first
-    for low, high in ((start, last), (first, start - 1)):
-        for value in range(low, high + 1):
-            if value not in taken and not refused(value):
-                return value
-    return None
+def _known(layout: Layout) -> Table:
+    """The table, for whoever only looks."""
+    try:
+        return Table.read(layout.allocations)
+    except LostError:
+        return _rebuilt(layout)[0]
 
 
-def _has_passwd_entry(uid: int) -> bool:
-    import grp
-    import pwd
-
-    for look_up in (pwd.getpwuid, grp.getgrgid):
-        with contextlib.suppress(KeyError):
-            look_up(uid)
-            return True
-    return False
-
-
-def _nics(taken: _Taken, name: str, nic_ids: t.Sequence[str], recorded: t.Mapping[str, t.Any], by_hand: set[str]) -> dict[str, dict[str, str]]:
-    for nic in recorded.values():
-        taken.macs.discard(nic["mac"])
-        taken.taps.discard(nic["tap"])
-    chosen: dict[str, dict[str, str]] = {}
-    for nic_id in nic_ids:
-        values = recorded.get(nic_id) or {
-            "mac": _derived(_mac, name, nic_id, taken.macs, by_hand),
-            "tap": _derived(_tap, name, nic_id, taken.taps),
-        }
-        taken.macs.add(values["mac"])
-        taken.taps.add(values["tap"])
-        chosen[nic_id] = dict(values)
-    return chosen
-
-
-def _derived(derive: t.Callable[[str, str, int], str], name: str, nic_id: str, *taken: t.Collection[str]) -> str:
-    salt = 0
-    while any((value := derive(name, nic_id, salt)) in values for values in taken):
-        salt += 1
-    return value
-
-
-def _mac(name: str, nic_id: str, salt: int) -> str:
-    """Stable: the same host, VM and NIC give the same address again after a removal. The machine id keeps hosts on one network apart."""
-    octets = bytearray(hashlib.sha256(f"mac\0{_machine_id()}\0{name}\0{nic_id}\0{salt}".encode()).digest()[:6])
-    octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered
-    return ":".join(f"{octet:02x}" for octet in octets)
-
-
-def _tap(name: str, nic_id: str, salt: int) -> str:
-    """14 of the 15 characters that the kernel allows."""
-    return "vm" + hashlib.sha256(f"tap\0{name}\0{nic_id}\0{salt}".encode()).hexdigest()[:12]
-
-
-def _machine_id() -> str:
-    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        with contextlib.suppress(OSError):
-            return read_kernel(path).strip()
-    return os.uname().nodename
+def _rebuilt(layout: Layout) -> tuple[Table, list[str]]:
+    """From the VMs' own files. The counters begin behind what is given, so that what was given back not long ago rests as far as can be known."""
+    table = Table({})
+    table.vms, unread = records_of_vms(layout)
+    taps = {nic["tap"] for record in table.vms.values() for nic in record.get("nics", {}).values() if "tap" in nic}
+    for name, record in table.vms.items():
+        for nic_id, nic in record.get("nics", {}).items():
+            # One that is on no bridge has a tap of the user's, and a name of its own all the same.
+            taps.add(nic.setdefault("tap", tap_for(name, nic_id, taps)))
+    table.next_uid = 1 + max((record["uid"] for record in table.vms.values() if "uid" in record), default=-1)
+    table.next_cid = 1 + max((record["cid"] for record in table.vms.values() if "cid" in record), default=-1)
+    return table, unread

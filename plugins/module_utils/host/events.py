@@ -25,6 +25,8 @@ if t.TYPE_CHECKING:
 # The launch file cuts to KEEP_LINES when it finds more than MAX_BYTES.
 MAX_BYTES = 256 << 10
 KEEP_LINES = 500
+# No start takes an hour: the clock was set meanwhile.
+BOOT_MS_MAX = 3_600_000
 
 
 def read(vm: VmLayout, since: int = 0) -> list[dict[str, t.Any]]:
@@ -90,9 +92,14 @@ def last_exit(events: t.Sequence[dict[str, t.Any]]) -> Exit | None:
 
 
 def boot_duration_ms(events: t.Sequence[dict[str, t.Any]], boot_id: str) -> int | None:
-    """From C(start) to C(boot) of that boot; None when it has not come so far."""
+    """From C(start) to C(boot) of that boot; None when it has not come so far, or cannot be told because the clock was set in between."""
     at = {event["event"]: event.get("at") for event in of_boot(events, boot_id)}
     if "start" not in at or "boot" not in at:
         return None
-    began, booted = (datetime.datetime.fromisoformat(str(at[key]).replace("Z", "+00:00")) for key in ("start", "boot"))
-    return round((booted - began).total_seconds() * 1000)
+    try:
+        began, booted = (datetime.datetime.fromisoformat(str(at[key]).replace("Z", "+00:00")) for key in ("start", "boot"))
+        duration_ms = round((booted - began).total_seconds() * 1000)
+    except (ValueError, TypeError):
+        # A line that somebody edited.
+        return None
+    return duration_ms if 0 <= duration_ms <= BOOT_MS_MAX else None

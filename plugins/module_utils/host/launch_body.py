@@ -78,7 +78,7 @@ run_vmm() {
     step='clear up after the last run'
     if [ -e "$run/pid" ] || [ -e "$run/taps" ] || [ -e "$dir/granted" ]; then clear_up; rm -f -- "$run/pid"; fi
     # What a task kept of the process that ran before it changed the definition: this one is started from what is there now.
-    if [ -e "$dir/launch.running" ] || [ -e "$dir/booted.json" ]; then rm -f -- "$dir/launch.running" "$dir/booted.json"; fi
+    if [ -e "$dir/launch.running" ] || [ -e "$dir/booted.json" ]; then rm -rf -- "$dir/launch.running" "$dir/booted.json"; fi
     [ ! -e "$run/problem" ] || rm -f -- "$run/problem"
     begin_console
     if [ -d "$run/vmm" ]; then :

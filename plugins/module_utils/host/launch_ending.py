@@ -107,14 +107,15 @@ wants_restart() {
     esac
 }
 
-# Times of restarts within the last hour, one a line.
+# Times of restarts within the last hour, one a line. One in the future was written before the clock was set back: it would count for longer than an hour.
 restarts_left() {
-    since=$(( $(date +%s) - 3600 )) count=0
+    this_time=$(date +%s)
+    since=$(( this_time - 3600 )) count=0
     : > "$dir/restarts.new"
     if [ -f "$dir/restarts" ]; then
         while read -r at; do
             case $at in ''|*[!0-9]*) continue ;; esac
-            if [ "$at" -gt "$since" ]; then count=$(( count + 1 )); echo "$at" >> "$dir/restarts.new"; fi
+            if [ "$at" -gt "$since" ] && [ "$at" -le "$this_time" ]; then count=$(( count + 1 )); echo "$at" >> "$dir/restarts.new"; fi
         done < "$dir/restarts"
     fi
     if [ "$count" -ge "$max_per_hour" ]; then
@@ -122,7 +123,7 @@ restarts_left() {
         record restart_limit ",\"restarts\":$count"
         return 1
     fi
-    date +%s >> "$dir/restarts.new"
+    echo "$this_time" >> "$dir/restarts.new"
     mv -f -- "$dir/restarts.new" "$dir/restarts"
 }
 

@@ -172,7 +172,11 @@ class Console(Tree):
         description="Where its output goes. V(file) is kept, bounded, and read by M(unkey.vmcp.vmcp_console); V(tty) is a pty whose path is reported; "
         "V(null) (quote it in YAML) drops it.",
     )
-    path: t.Optional[HostPath] = Field(default=None, description="Path of the file or socket, if it is not to be the VM's own.")
+    path: t.Optional[HostPath] = Field(
+        default=None,
+        description="Path of the file or socket, if it is not to be the VM's own. A file is appended to, and bounded as the VM's own is: past the host's limit "
+        "its oldest bytes become a hole (read as NUL characters; its size stays), or, on a file system without holes, it is emptied.",
+    )
 
 
 class Rng(Tree):

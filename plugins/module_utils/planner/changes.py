@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ..capabilities.catalogue import capabilities_of
+from ..capabilities.catalogue import capabilities_of, supports
 from ..model.definition import Definition
 from ..model.merge import changed_fields
 from ..model.words import DISRUPTIONS
@@ -45,13 +45,21 @@ def changes_between(before: t.Optional[Definition], after: Definition) -> list[C
     """Every field that differs, by the path under which users know it. C(before) None: everything that was chosen is new."""
     changes = []
     for field, usual in BESIDE_THE_TREE.items():
-        old, new = getattr(before, field, None), getattr(after, field)
+        old, new = None if before is None else _meant(before, field), _meant(after, field)
         disruption = (
             "restart" if reaches_process(field, after.backend) and usual == "none" and _TOLD_AT_START[field](old) != _TOLD_AT_START[field](new) else usual
         )
         if old != new and (before is not None or new not in (None, {}, False, "")):
             changes.append(Change(_OPTION.get(field, field), old, new, disruption))
     return changes + changes_in_tree(before.config if before else {}, after.config)
+
+
+def _meant(definition: Definition, field: str) -> t.Any:
+    """A field's value without what means nothing on its backend, as older definitions say it."""
+    value = getattr(definition, field)
+    if field == "security" and not supports(definition.backend, "security.jail=true"):
+        return {key: said for key, said in value.items() if key != "jail"}
+    return value
 
 
 def reaches_process(field: str, backend: str) -> bool:

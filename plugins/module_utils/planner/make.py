@@ -65,7 +65,7 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         pending=() if starts or stops or not situation.runs else pending,
         would_need=(*desired.lacks, *lacks) if steps or starts else (),
         ignored=desired.ignored,
-        notices=desired.notices,
+        notices=(*desired.notices, *([situation.booted_unread] if situation.booted_unread and not starts else ())),
         backend_reason=definition.backend_reason,
     )
 

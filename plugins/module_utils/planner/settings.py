@@ -8,8 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ..backends.port import Installed
-from ..capabilities.catalogue import capabilities_of
-from ..capabilities.matrix import SUPPORTED, lookup
+from ..capabilities.catalogue import capabilities_of, supports
 from ..errors import Violation
 from ..model.config import VmConfig
 from ..model.definition import Definition
@@ -18,12 +17,14 @@ from .situation import HostView
 
 
 def security_of(request: VmRequest, stored: t.Optional[Definition], backend: str, host: HostView) -> tuple[dict[str, t.Any], list[Violation]]:
-    """The sandbox is on unless opted out. A jailer needs root; VMMs that sandbox themselves do not."""
+    """The sandbox is on unless opted out. A jailer needs root; VMMs that sandbox themselves do not. Where there is no jail, the definition speaks of none."""
     asked = request.settings.get("security", {})
     # A VM that changes its backend gets the new backend's default sandbox, except for what this task says.
     kept = stored.security if stored and stored.backend == backend else {}
     jailer = capabilities_of(backend).traits.jailer
     security = _settled({"jail": host.root or jailer is None, "seccomp": True}, kept, asked)
+    if not supports(backend, "security.jail=true"):
+        del security["jail"]
     violations = []
     if jailer and security["jail"] and not host.root:
         violations.append(Violation("security.jail", f"the {jailer} needs root. Run the task with become, or set security.jail: false."))
@@ -57,8 +58,7 @@ def restart_policy_of(request: VmRequest, stored: t.Optional[Definition], backen
 
 def _restart_policy(request: VmRequest, backend: str) -> dict[str, t.Any]:
     """A guest's reboot means the same everywhere: it boots again. A serverless VM that reboots has done its work, where the VMM can end then."""
-    can_end = lookup(capabilities_of(backend).support["restart_policy.on_reboot=stop"], None)
-    ends = request.settings.get("workload") == "serverless" and can_end is not None and can_end.level == SUPPORTED
+    ends = request.settings.get("workload") == "serverless" and supports(backend, "restart_policy.on_reboot=stop")
     return {"on_reboot": "stop" if ends else "restart", "on_crash": "no", "max_per_hour": 5}
 
 

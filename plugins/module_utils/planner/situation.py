@@ -19,6 +19,7 @@ class Situation:
 
     C(booted): the definition with which the live process was started. C(vmm_state): the VMM's own word (C(created), C(running), C(paused)),
     None when no process lives or it does not answer; then C(unresponsive) says what happened to the question.
+    C(booted_unread): why it cannot be read with what the live process was started; the stored definition stands in for it.
     C(broken): why C(vm.json) cannot be read (the only thing that can be done with such a VM is to remove it).
     C(protected_unread): a definition that cannot be read says in plain JSON that its VM is protected.
     C(interrupted): a restart of ours was cut off when its process had ended: the VM is meant to run.
@@ -36,6 +37,7 @@ class Situation:
     ever_booted: bool = False
     autostart: t.Optional[bool] = None
     broken: t.Optional[str] = None
+    booted_unread: t.Optional[str] = None
     protected_unread: bool = False
     leftovers: bool = False
     only_data: bool = False

@@ -61,7 +61,7 @@ def define(context: Context, works: t.Sequence[Work]) -> None:
 def _allocate(context: Context, works: t.Sequence[Work]) -> dict[str, allocations.Allocation]:
     """What is chosen once: uid, context id, MAC addresses, and taps for interfaces on bridges."""
     wanted = {work.name: allocation_request(work.wanted(), context.host, context.root) for work in works}
-    return allocations.allocate_all(context.store.layout, wanted, lock_timeout_s=context.lock_timeout_s)
+    return allocations.allocate_all(context.store.layout, wanted, lock_timeout_s=context.lock_timeout_s, tell=context.tell)
 
 
 def _prepare(context: Context, work: Work, given: allocations.Allocation, writing: Writing, *, sync: bool) -> Definition:

@@ -58,6 +58,8 @@ def describe(
     }
     if situation.unresponsive:
         body["unresponsive"] = situation.unresponsive
+    if situation.booted_unread:
+        body["error"] = situation.booted_unread
     return body
 
 

@@ -78,14 +78,17 @@ def run(call: Call, request: VmRequest, socket: str) -> Outcome:
     state = api.observe(socket, time.monotonic() + OBSERVE_S).state
     actions = _actions(request, state, backend, socket)
     ignored: list[dict[str, str]] = []
-    if "define" in actions:
-        verdict = check(read_config(merge_config({}, request.config or {})), backend, None, request=request)
+    config = read_config(merge_config({}, request.config or {})) if "define" in actions else None
+    if config is not None:
+        verdict = check(config, backend, None, request=request)
         if verdict.violations:
             raise InvalidArgument.of(verdict.violations)
         ignored = [i.as_dict() for i in verdict.ignored]
         for item in verdict.ignored:
             call.warn(f"{item.field} is ignored: {item.message}")
     after = _state_after(request, state, actions)
+    for action in actions:
+        api.foresee_on(action, socket, config, time.monotonic() + CALL_S)
     if call.act:
         for action in actions:
             _act(action, api, socket, request)

@@ -25,7 +25,7 @@ _ARM64_AT, _ARM64 = 56, b"ARM\x64"
 def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isolated: bool = False) -> list[Violation]:
     """Everything that the configuration names and the host does not have in a usable form.
 
-    C(isolated): the VMM runs under a uid of its own, C(uid) (None: not chosen yet)."""
+    C(isolated): root starts it, and the VMM runs under a uid of its own, C(uid) (None: not chosen yet). Otherwise it runs as whoever we are."""
     lacks: list[Violation] = []
     boot = config.boot
     if boot.kernel_path:
@@ -41,7 +41,8 @@ def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isol
     for index, nic in enumerate(config.network):
         if nic.tap_device:
             lacks += _interface(f"config.network[{index}].tap_device", nic.tap_device)
-            lacks += _foreign_tap(f"config.network[{index}].tap_device", nic.tap_device, uid) if isolated else []
+            lacks += _foreign_tap(f"config.network[{index}].tap_device", nic.tap_device, uid, isolated)
+            lacks += [] if isolated else _tap_to_make(f"config.network[{index}].tap_device", nic.tap_device)
         if nic.vhost_user_socket:
             lacks += _socket(f"config.network[{index}].vhost_user_socket", nic.vhost_user_socket)
     lacks += _taps_used_twice(config)
@@ -162,7 +163,7 @@ def _interface(field: str, name: str) -> list[Violation]:
     return []
 
 
-def _foreign_tap(field: str, name: str, uid: t.Optional[int]) -> list[Violation]:
+def _foreign_tap(field: str, name: str, uid: t.Optional[int], isolated: bool) -> list[Violation]:
     """A tap that has an owner lets nobody else in. One without lets in whoever may open /dev/net/tun."""
     try:
         with open(f"{NET}/{name}/owner", encoding="ascii") as stream:
@@ -170,8 +171,11 @@ def _foreign_tap(field: str, name: str, uid: t.Optional[int]) -> list[Violation]
     except (OSError, ValueError):
         # No tap (a bridge), or not there: said elsewhere.
         return []
-    if owner in (-1, 0xFFFFFFFF, uid):
+    if owner in (-1, 0xFFFFFFFF, uid if isolated else os.geteuid()) or (not isolated and os.geteuid() == 0):
         return []
+    if not isolated:
+        remedy = f"Let root make it for you ('ip tuntap add {name} mode tap user {os.geteuid()}'), or name a tap of yours."
+        return [Violation(field, f"the tap {name} belongs to uid {owner}, not to this user ({os.geteuid()}). {remedy}")]
     return [
         Violation(
             field,
@@ -179,6 +183,13 @@ def _foreign_tap(field: str, name: str, uid: t.Optional[int]) -> list[Violation]
             "or name a bridge, on which a tap is made for it.",
         )
     ]
+
+
+def _tap_to_make(field: str, name: str) -> list[Violation]:
+    if not is_bridge(name):
+        return []
+    remedy = f"Run the task with become, or let root make a tap for this user ('ip tuntap add NAME mode tap user {os.geteuid()}') and name that."
+    return [Violation(field, f"{name} is a bridge, and only root can make a tap on it. {remedy}")]
 
 
 def _taps_used_twice(config: VmConfig) -> list[Violation]:

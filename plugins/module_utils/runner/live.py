@@ -29,7 +29,8 @@ POLL_S = 0.005
 
 
 def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
-    """The VM as it is now. A definition that cannot be read, or a VMM that does not answer, is part of the answer, not an error."""
+    """The VM as it is now. A definition that cannot be read (also that of the running process), or a VMM that does not answer, is part of the answer, not
+    an error."""
     vm = store.layout.vm(name)
     broken = None
     definition = None
@@ -40,19 +41,22 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
     if definition is None and broken is None:
         return Situation(name, leftovers=store.has_remains(name), only_data=store.has_only_data(name))
     process, history = process_or_history(vm)
-    booted = (store.booted(name) or definition) if process else None
+    booted, booted_unread = _booted(store, name, definition) if process else (None, None)
     vmm_state = unresponsive = None
-    running_as = booted or definition
-    if process and running_as and observe:
+    runs_as = booted or definition
+    if process and runs_as and observe:
         try:
-            vmm_state = ask_state(running_as, vm)
+            vmm_state = ask_state(runs_as, vm)
         except VmcpError as exc:
             unresponsive = exc.msg
+    elif process and observe:
+        unresponsive = f"Nothing that can be read says which VMM process {process.pid} is, so it cannot be asked."
     last_exit = events.last_exit(history)
     return Situation(
         name=name,
         definition=definition,
         booted=booted,
+        booted_unread=booted_unread,
         process=process,
         vmm_state=vmm_state,
         unresponsive=unresponsive,
@@ -63,6 +67,21 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
         broken=broken,
         protected_unread=bool(broken) and store.says_protected(name),
     )
+
+
+def _booted(store: Store, name: str, stored: t.Optional[Definition]) -> tuple[t.Optional[Definition], t.Optional[str]]:
+    """What the running process was started with (C(stored), where nothing else is kept), or why that cannot be read."""
+    try:
+        return store.booted(name) or stored, None
+    except VmcpError as exc:
+        why = exc.msg.split(". ")[0]
+        return None, f"With what VM {name} was started cannot be read, so what waits for a restart is not known: {why}. Set state: restarted to make it known."
+
+
+def running_as(store: Store, name: str, stored: t.Optional[Definition]) -> t.Optional[Definition]:
+    """With what the live process was started: its backend may differ from the definition's. C(stored) stands in for it where there is nothing else, or
+    nothing that can be read."""
+    return _booted(store, name, stored)[0] or stored
 
 
 def process_or_history(vm: VmLayout) -> tuple[t.Optional[Process], list[dict[str, t.Any]]]:

@@ -10,12 +10,13 @@ import time
 import typing as t
 
 from ..backends.registry import driver
-from ..errors import DeadlineExceeded, FailedPrecondition, Unavailable, VmcpError
+from ..errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable, VmcpError
 from ..host import events, files, processes
 from ..model.definition import Definition
+from .answers import Answers
 from .launching import launch_of, write_launch
 from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, supervisor_of
-from .work import Context, Work, attempt, by_supervisor, running_as
+from .work import Context, Work, attempt, by_supervisor, running_as, who_may_run_it
 
 if t.TYPE_CHECKING:
     from ..host.port import Supervisor
@@ -70,32 +71,38 @@ def _start_error(definition: Definition, work: Work, failed: str) -> VmcpError:
 
 def _until_booted(works: t.Sequence[Work], deadline: float, limit_s: float) -> None:
     """The supervisor says that the process runs; only the VMM can say that the VM does."""
-    last: dict[str, VmcpError] = {}
+    answers = {work.name: Answers() for work in works}
     waiting = list(works)
     while waiting and time.monotonic() < deadline:
         at_most_s = CALL_S if len(waiting) == 1 else CALL_AMONG_MANY_S
-        waiting = [work for work in waiting if not _is_up(work, max(0.05, min(at_most_s, deadline - time.monotonic())), last)]
+        waiting = [work for work in waiting if not _is_up(work, max(0.05, min(at_most_s, deadline - time.monotonic())), answers[work.name])]
         if waiting:
             time.sleep(POLL_S)
     for work in waiting:
-        said = f" ({last[work.name].msg})" if work.name in last else ""
         work.error = DeadlineExceeded(
-            f"The VMM of {work.name} runs, but reported no running VM within {limit_s:.0f} s{said}. See {work.vm.vmm_log}.",
+            f"The VMM of {work.name} runs, but reported no running VM within {limit_s:.0f} s{answers[work.name].last}. See {work.vm.vmm_log}.",
             details=end_of(work.wanted(), work.vm).details,
         )
 
 
-def _is_up(work: Work, timeout_s: float, last: dict[str, VmcpError]) -> bool:
+def _is_up(work: Work, timeout_s: float, answers: Answers) -> bool:
     """Whether there is nothing more to wait for: it runs, has run, or failed (then the work has its error)."""
     definition = work.wanted()
     try:
-        if ask_state(definition, work.vm, timeout_s) in ("running", "paused"):
+        state = ask_state(definition, work.vm, timeout_s)
+        if state in ("running", "paused"):
             return True
+        answers.heard(state)
     except VmcpError as exc:
-        last[work.name] = exc
+        answers.heard(exc)
     process, history = process_or_history(work.vm)
     if process is not None:
-        return False
+        if answers.settled:
+            work.error = Internal(
+                f"The VMM of {work.name} was started, and has {answers.settled}. Its binary is {definition.binary}. See {work.vm.vmm_log}.",
+                details=end_of(definition, work.vm).details,
+            )
+        return work.error is not None
     # It may have run and ended already, as a guest does whose work is a line of output.
     last_exit = events.last_exit(history)
     if last_exit is None or last_exit.reason != "guest":
@@ -172,7 +179,12 @@ def _kill(context: Context, works: t.Sequence[Work]) -> None:
     """All get the signal before the first is waited for."""
     if len(works) > 1:
         attempt(context, works, lambda work: processes.send(work.vm, signal.SIGKILL))
-    attempt(context, works, lambda work: supervisor_of(running_as(context, work), context.store.layout).kill(work.vm, time.monotonic() + KILL_S))
+
+    def one(work: Work) -> None:
+        for supervisor in who_may_run_it(context, work):
+            supervisor.kill(work.vm, time.monotonic() + KILL_S)
+
+    attempt(context, works, one)
 
 
 def _mark(work: Work) -> None:

@@ -13,7 +13,7 @@ from ..host import allocations
 from ..host.removal import remove_vms
 from ..host.supervisors.registry import supervisors
 from .power import KILL_S
-from .work import Context, Work, stored
+from .work import Context, Work
 
 
 def remove(context: Context, works: t.Sequence[Work]) -> None:
@@ -28,7 +28,7 @@ def _end(context: Context, works: t.Sequence[Work]) -> None:
     every = {supervisor.name: supervisor for supervisor in supervisors(context.store.layout)}
     listed: dict[str, list[Work]] = {}
     for work in works:
-        definition = stored(context, work)
+        definition = work.found.definition
         for name in [definition.supervisor] if definition and definition.supervisor in every else every:
             listed.setdefault(name, []).append(work)
     for name, those in listed.items():
@@ -50,7 +50,7 @@ def _remove_files(context: Context, works: t.Sequence[Work], keep_data: bool) ->
         return
 
     def give_back(names: list[str]) -> None:
-        allocations.release_all(layout, names, lock_timeout_s=context.lock_timeout_s)
+        allocations.release_all(layout, names, lock_timeout_s=context.lock_timeout_s, tell=context.tell)
 
     try:
         removed = remove_vms(layout, [work.name for work in works], keep_data=keep_data, give_back=give_back)

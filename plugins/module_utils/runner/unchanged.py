@@ -55,7 +55,7 @@ def confirm(
         return None
     found = situation()
     definition = found.definition
-    if definition is None or found.unresponsive or found.interrupted or found.state not in SATISFIED_BY[state]:
+    if definition is None or found.unresponsive or found.booted_unread or found.interrupted or found.state not in SATISFIED_BY[state]:
         return None
     if waits and (found.process is None or kept.get("boot_id") != found.process.boot_id):
         return None

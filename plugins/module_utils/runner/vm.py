@@ -15,7 +15,7 @@ from ..host.store import Store
 from ..planner.situation import Situation
 from . import unchanged
 from .describe import describe
-from .live import LiveVm, require, situation
+from .live import LiveVm, require, running_as, situation
 
 if t.TYPE_CHECKING:
     from ..model.task import VmRequest
@@ -145,7 +145,7 @@ class _Task:
     def _wait(self) -> list[dict[str, t.Any]]:
         from .waits import conditions, wait
 
-        definition = self.store.booted(self.name) or require(self.store, self.name, "wait for")
+        definition = running_as(self.store, self.name, None) or require(self.store, self.name, "wait for")
         target = LiveVm(definition, self.vm)
         process = processes.current(self.vm)
         history = events.of_boot(events.read(self.vm), process.boot_id) if process else []

@@ -13,7 +13,7 @@ from ..host import events, files, processes
 from ..host.store import Store
 from .apply import carry_out
 from .each import each
-from .live import LiveVm, require
+from .live import LiveVm, require, running_as
 from .progress import Progress
 from .vms_plan import One, Planned
 from .waits import Wait, conditions, wait_all
@@ -100,7 +100,7 @@ def _look(wait: Wait, waited_s: float) -> bool:
 
 def _wait_of(call: Call, store: Store, one: One, work: Work) -> Wait:
     vm = work.vm
-    target = LiveVm(store.booted(work.name) or require(store, work.name, "wait for"), vm)
+    target = LiveVm(running_as(store, work.name, None) or require(store, work.name, "wait for"), vm)
     process = processes.current(vm)
     # Of a boot that has only just begun nothing can have been seen.
     fresh = "start" in work.done

@@ -10,8 +10,10 @@ import os
 import typing as t
 
 from ..errors import FailedPrecondition, Internal, VmcpError
+from ..host.supervisors.registry import supervisors
+from . import live
 from .each import each
-from .live import situation, supervisor_of
+from .live import supervisor_of
 
 if t.TYPE_CHECKING:
     from ..host.host_json import HostDefaults
@@ -104,12 +106,17 @@ def by_supervisor(context: Context, works: t.Sequence[Work]) -> list[tuple[Super
 
 def running_as(context: Context, work: Work) -> Definition:
     """With what the live process was started: its backend may differ from the definition's."""
-    running = context.store.booted(work.name) or work.definition or context.store.load(work.name)
+    running = _known_to_run(context, work)
     if running is None:
         raise FailedPrecondition(f"Nothing is known of the process of VM {work.name}. Remove it with state: absent.")
     return running
 
 
-def stored(context: Context, work: Work) -> t.Optional[Definition]:
-    """What is stored of a VM whose plan has no definition; None when it cannot be read."""
-    return work.definition or situation(context.store, work.name, observe=False).definition
+def who_may_run_it(context: Context, work: Work) -> list[Supervisor]:
+    """The one that the live process was started with; all of them, where no definition that can be read says which."""
+    known = _known_to_run(context, work)
+    return [supervisor_of(known, context.store.layout)] if known else supervisors(context.store.layout)
+
+
+def _known_to_run(context: Context, work: Work) -> t.Optional[Definition]:
+    return live.running_as(context.store, work.name, work.found.definition or work.definition)

@@ -47,12 +47,19 @@ def test_a_vmm_of_somebody_else(ground: Playground, name: str, guest: t.Callable
     assert not pathlib.Path(ground.state).exists() and not pathlib.Path(ground.run_dir).exists(), "nothing of it is stored"
 
 
+def _twice(title: str, **options: t.Any) -> list[t.Any]:
+    """As a check, and in earnest."""
+    return [task(f"{title}, check", **options, check=True), task(title, **options)]
+
+
 def _go_through(ground: Playground, name: str, kernel: str, socket: str) -> None:
     endpoint = {"name": "theirs", "endpoint": f"unix://{socket}"}
     config = {"memory": {"size_bytes": "128M"}, "boot": {"kernel_path": kernel, "kernel_args": "quiet"}}
     environment = {VARIABLE[name]: f"unix://{socket}"}
     steps = [
         task("nothing there", **endpoint, state="running"),
+        *_twice("vsock without a cid", **endpoint, backend=name, config={**config, "vsock": {"path": "/tmp/v.sock"}}),
+        *_twice("vsock without a path", **endpoint, backend=name, config={**config, "vsock": {"cid": 5}}),
         task("define, check", **endpoint, backend=name, config=config, check=True),
         task("define", **endpoint, backend=name, config=config),
         task("define again", **endpoint, config=config),
@@ -69,12 +76,16 @@ def _go_through(ground: Playground, name: str, kernel: str, socket: str) -> None
         ),
         task("no socket", name="theirs", endpoint="unix:///nonexistent/api.sock", state="paused"),
         task("no path", name="theirs", endpoint="tcp://127.0.0.1:80", state="paused"),
-        task("shut down", **endpoint, state="shutdown"),
-        task("remove", **endpoint, state="absent"),
+        *_twice("shut down", **endpoint, state="shutdown"),
+        *_twice("remove", **endpoint, state="absent"),
         task("remove again", **endpoint, state="absent"),
     ]
     results = ground.play(steps)
     assert "no configuration" in results.refused("nothing there", "not_found")["msg"]
+    for title, field in (("vsock without a cid", "cid"), ("vsock without a path", "path")):
+        for one in (f"{title}, check", title):
+            refused = results.refused(one, "invalid_argument")
+            assert [v["field"] for v in refused["violations"]] == [f"config.vsock.{field}"], refused
     predicted, defined = results.ok("define, check"), results.ok("define")
     assert predicted["actions"] == defined["actions"] == ["define"] and predicted["diff"] == defined["diff"]
     assert (defined["vm"]["state"], defined["vm"]["backend"], defined["vm"]["endpoint"]) == ("created", name, f"unix://{socket}")
@@ -94,9 +105,10 @@ def _go_through(ground: Playground, name: str, kernel: str, socket: str) -> None
     results.refused("no socket", "unavailable")
     assert [v["field"] for v in results.refused("no path", "invalid_argument")["violations"]] == ["endpoint"]
     if name == "firecracker":
-        assert "whoever runs the process" in results.refused("shut down", "failed_precondition")["msg"]
-        results.refused("remove", "failed_precondition")
+        for one in ("shut down, check", "shut down", "remove, check", "remove"):
+            assert "whoever runs the process" in results.refused(one, "failed_precondition")["msg"]
         return
+    assert results.ok("shut down, check")["actions"] == ["shutdown"] and results.ok("remove, check")["actions"] == ["remove"]
     assert results.ok("shut down")["vm"]["state"] == "created"
     assert results.ok("remove")["actions"] == ["remove"] and not results.ok("remove again")["changed"]
 

@@ -63,16 +63,23 @@ class BuiltModule:
         return ended
 
     def run_together(
-        self, runs: t.Sequence[dict[str, t.Any]], *, kill_at: int | None = None, path: t.Sequence[str] = (), alone: bool = False, apart_s: float = 0.0
+        self,
+        runs: t.Sequence[dict[str, t.Any]],
+        *,
+        kill_at: int | None = None,
+        path: t.Sequence[str] = (),
+        alone: bool = False,
+        apart_s: float = 0.0,
+        deadline_s: int = DEADLINE_S,
     ) -> list[Ended]:
         """Starts all of them, each C(apart_s) after the one before, and waits for all. C(kill_at): see C(zygote.Sentry).
-        C(path): before PATH, or instead (C(alone))."""
+        C(path): before PATH, or instead (C(alone)). C(deadline_s): after which a run is ended by SIGALRM."""
         environment = {"PATH": os.pathsep.join(path if alone else (*path, os.environ.get("PATH", os.defpath)))}
         listed = [
             {
                 "arguments": {**self._hidden, **self.options, **options},
                 "environment": environment,
-                "deadline_s": DEADLINE_S,
+                "deadline_s": deadline_s,
                 "delay_s": at * apart_s,
                 "kill_at": kill_at,
             }

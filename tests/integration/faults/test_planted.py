@@ -170,23 +170,34 @@ def test_a_pid_that_is_somebody_elses(ground: Playground, module: BuiltModule, g
     assert not module.run(path=ground.path, name=NAME, state="absent").result.failed
 
 
-@pytest.mark.parametrize(
-    "text,words",
-    [('{"schema": 9}', "newer unkey.vmcp"), ('{"schema": 1, "vms": {"a"', "not readable JSON"), ("", "not readable JSON"), ("[]", "allocations.json")],
-)
-def test_allocations_that_cannot_be_read(ground: Playground, module: BuiltModule, given: Tree, text: str, words: str) -> None:
+def test_allocations_of_a_newer_version(ground: Playground, module: BuiltModule, given: Tree) -> None:
     good = module.run(path=ground.path, name="good", state="running", **given).ok()["vm"]
     file = pathlib.Path(ground.state, "allocations.json")
     kept = file.read_text()
-    file.write_text(text)
+    file.write_text('{"schema": 9}')
     result = module.run(path=ground.path, name=NAME, state="running", **given).result
     paused = module.run(path=ground.path, name="good", state="paused").result
     left = file.read_text()
     file.write_text(kept)
-    assert result.failed and result["code"] in ("failed_precondition", "internal") and words in result["msg"] and str(file) in result["msg"], result
-    assert left == text and not ground.vm_file(NAME, "vm.json").exists()
+    assert result.failed and result["code"] == "failed_precondition" and "newer unkey.vmcp" in result["msg"] and str(file) in result["msg"], result
+    assert left == '{"schema": 9}' and not ground.vm_file(NAME, "vm.json").exists()
     assert paused.get("vm", {}).get("pid") == good["pid"], "a VM that is there needs no allocation"
     assert module.run(path=ground.path, name=NAME, state="running", **given).ok()["vm"]["state"] == "running"
+
+
+@pytest.mark.parametrize("text", ['{"schema": 1, "vms": {"a"', "", "[]"])
+def test_allocations_that_are_torn(ground: Playground, module: BuiltModule, given: Tree, text: str) -> None:
+    """They are made anew from the definitions, and the user is told."""
+    good = module.run(path=ground.path, name="good", state="running", **given).ok()["vm"]
+    file = pathlib.Path(ground.state, "allocations.json")
+    record = json.loads(file.read_text())["vms"]["good"]
+    file.write_text(text)
+    made = module.run(path=ground.path, name=NAME, state="running", **given).ok()
+    assert "made anew" in str(made["warnings"]) and str(file) in str(made["warnings"]), made
+    assert made["vm"]["uid"] != good["uid"]
+    assert json.loads(file.read_text())["vms"]["good"] == record
+    assert pathlib.Path(f"{file}.torn").read_text() == text
+    assert not module.run(path=ground.path, name="good", state="running", **given).ok()["changed"]
 
 
 # --- a full disk ---------------------------------------------------------------------------------------------

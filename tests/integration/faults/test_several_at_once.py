@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
 import re
 import typing as t
 
@@ -12,7 +15,9 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
 from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, vmms
 
-_WAITING = r"Waiting for the lock of VM web, held by process \d+ \(vmcp_vm web state=[a-z]+, since [0-9T:+-]+\)\."
+# Runs at once; more for those who have the time.
+CROWD = int(os.environ.get("VMCP_CROWD", "200"))
+_WAITING = r"Waiting for the lock of VM ([a-z0-9-]+), held by process \d+ \(vmcp_vm \1 state=[a-z]+, since [0-9T:+-]+\)\."
 
 
 def test_ten_at_once_are_served_one_after_the_other(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
@@ -54,3 +59,40 @@ def test_whoever_waits_too_long_says_for_whom(ground: Playground, module: BuiltM
     assert re.search(r"Waited 1\.\d s for the lock .*/web, which process \d+ \(vmcp_vm web state=running, since .*\) holds\. Try again", late.result["msg"])
     assert late.result["waited_for"]["what"] == "vmcp_vm web state=running"
     assert patient.ok()["changed"] and patient.ok()["vm"]["state"] == "running", "the one that gave up has done nothing"
+
+
+def test_two_hundred_at_once_on_the_same_vms(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
+    """Served one after the other for each VM, none for ever, and each that waits says for whom; a few have little patience."""
+    names = [f"vm-{number}" for number in range(5)]
+    given = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 0, **firecracker.options}
+    for ended in module.run_together([{"name": name, "state": "running", **given} for name in names], path=ground.path):
+        ended.ok()
+    chance = random.Random(20261121)
+    asked: list[dict[str, t.Any]] = []
+    for turn in range(CROWD):
+        task = chance.choice(
+            [{"labels": {"turn": str(turn)}}, {"labels": {"turn": str(turn)}}, {"state": "paused"}, {"state": "running"}, {"state": "restarted"}]
+        )
+        # A fifth gives up soon; the others would wait for longer than this takes.
+        asked.append({"name": names[turn % len(names)], "shutdown_timeout": 0, "lock_timeout": 1 if turn % 5 == 2 else 200, **task})
+    ended = module.run_together(asked, path=ground.path, deadline_s=240)
+    waited = 0
+    for options, one in zip(asked, ended, strict=True):
+        result = one.result
+        waited += bool(re.search(_WAITING, str(result.get("warnings"))))
+        if not result.failed:
+            continue
+        assert result["code"] == "deadline_exceeded" and options["lock_timeout"] == 1, f"{options}: {result!r}"
+        said = re.search(rf"Waited (\d+\.\d) s for the lock .*/{options['name']}, which process \d+ \(vmcp_vm {options['name']} state=", result["msg"])
+        assert said and 1 <= float(said[1]) < 20, result["msg"]
+    assert waited >= CROWD // 2, f"{waited} had to wait, and said for whom"
+    assert sum(one.result.failed for one in ended) <= CROWD // 5
+    for name in names:
+        (pid,) = vmms(ground, name)
+        again = module.run(path=ground.path, name=name, state="running").ok()
+        assert again["vm"]["pid"] == pid
+        turns = [options["labels"] for options in asked if options["name"] == name and "labels" in options]
+        assert definition(ground, name)["labels"] in turns
+        events = [json.loads(line)["event"] for line in ground.vm_file(name, "events.jsonl").read_text().splitlines()]
+        starts_and_ends = [event for event in events if event in ("start", "exit")]
+        assert starts_and_ends == (["start", "exit"] * len(events))[: len(starts_and_ends)], "one after the other"

@@ -99,3 +99,40 @@ def test_definitions_that_cannot_be_read(ground: Playground, module: BuiltModule
     assert trace(ground, patience_s=0) == before
     again = module.run(path=ground.path, name="good", state="running", **given).ok()
     assert not again["changed"] and again["vm"]["pid"] == good["pid"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files to others")
+@pytest.mark.parametrize("damage", ["torn", "newer", "directory", "foreign", "other-name"])
+def test_what_a_vm_was_started_with_cannot_be_read(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str], damage: str) -> None:
+    given = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 3, **firecracker.options}
+    module.run(path=ground.path, name="first", **given).ok()
+    module.run(path=ground.path, name="first", state="absent").ok()
+    before = trace(ground)
+    pid = module.run(path=ground.path, name="web", state="running", **given).ok()["vm"]["pid"]
+    file = ground.vm_file("web", "booted.json")
+
+    def spoil() -> None:
+        text = ground.vm_file("web", "vm.json").read_text()
+        file.write_text(text)
+        DAMAGES[damage][0](file, json.loads(text))
+
+    spoil()
+    (listed,) = ground.ad_hoc("vmcp_vm_info")["vms"]
+    assert (listed["state"], listed["pid"]) == ("running", pid) and "With what VM web was started cannot be read" in listed["error"]
+    same = module.run(path=ground.path, name="web", state="running", **given).ok()
+    assert not same["changed"] and "restarted" in str(same["warnings"]), same
+    assert module.run(path=ground.path, name="web", state="paused").ok()["actions"] == ["pause"]
+    restarted = module.run(path=ground.path, name="web", state="restarted", **given).ok()
+    assert restarted["vm"]["state"] == "running" and restarted["vm"]["pid"] != pid
+    assert "error" not in restarted["vm"] and "cannot be read" not in str(restarted["warnings"]), "a start makes it known again"
+    spoil()
+    assert module.run(path=ground.path, name="web", state="shutdown", shutdown_timeout=3).ok()["vm"]["state"] == "shutdown"
+    module.run(path=ground.path, name="web", state="running").ok()
+    spoil()
+    assert module.run(path=ground.path, name="web", state="absent").ok()["actions"] == ["kill", "remove"]
+    module.run(path=ground.path, name="web", state="running", **given).ok()
+    spoil()
+    ground.vm_file("web", "vm.json").write_text("torn")
+    gone = module.run(path=ground.path, name="web", state="absent", shutdown_timeout=3).ok()
+    assert gone["actions"] == ["kill", "remove"], "what cannot be asked is ended by force"
+    assert trace(ground) == before

@@ -77,6 +77,21 @@ def test_a_vmm_that_goes_wrong_while_it_runs(
     assert trace(ground) == before
 
 
+@pytest.mark.parametrize("kind,words", [("garbage", "does not speak the VMM's HTTP"), ("nonsense", "no Firecracker"), ("huge", "announces a reply")])
+def test_a_vmm_that_babbles_from_its_start(
+    ground: Playground, module: BuiltModule, fault: pathlib.Path, guest: t.Callable[..., str], kind: str, words: str
+) -> None:
+    """It is not waited for until the deadline of a start: it said something, which was no answer."""
+    fault.write_text(kind)
+    refused = module.run(path=ground.path, name="bad", state="running", **given(guest))
+    assert refused.result.failed and refused.result["code"] == "internal", refused.result
+    assert "given no sensible answer for 5 s" in refused.result["msg"] and words in refused.result["msg"], refused.result["msg"]
+    assert refused.seconds < 15
+    fault.write_text("")
+    again = module.run(path=ground.path, name="bad", state="running", **given(guest)).ok()
+    assert again["vm"]["state"] == "running", "it needed no more than a moment"
+
+
 def test_a_vmm_that_stands_still(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
     """The kernel goes on accepting connections for a stopped process: nobody will ever answer them."""
     options = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), **firecracker.options}

@@ -235,10 +235,25 @@ def test_an_explicit_null_asks_for_the_default_again() -> None:
     found = defined(security={"uid": 12345, "seccomp": False}, restart_policy={"on_crash": "restart", "max_per_hour": 9})
     made = plan(found, security={"uid": None, "seccomp": None}, restart_policy={"on_crash": None})
     assert made.definition is not None
-    assert made.definition.security == {"jail": True, "seccomp": True}
+    assert made.definition.security == {"seccomp": True}
     assert made.definition.restart_policy == {"on_reboot": "restart", "on_crash": "no", "max_per_hour": 9}
     assert plan(found, security={}).changed is False
     assert plan(Situation("web"), backend="cloudhypervisor", config=KERNEL, restart_policy={"on_reboot": None}).changed
+
+
+def test_a_jail_that_qemu_does_not_have_is_neither_kept_nor_a_change() -> None:
+    """An older definition says one; to drop it restarts nothing."""
+    found = running()
+    assert found.definition is not None and "jail" not in found.definition.security
+    for jail in (True, False):
+        asked = plan(found, security={"jail": jail})
+        assert (asked.changed, asked.pending) == (False, ())
+        assert [i.field for i in asked.ignored] == (["security.jail"] if jail else [])
+    old = dataclasses.replace(found.definition, security={"jail": True, "seccomp": True})
+    assert plan(dataclasses.replace(found, definition=old, booted=old), security={"jail": False}).changed is False
+    assert plan(running(backend="firecracker"), security={"jail": False}, apply="next_boot").pending == ("security",)
+    moved = plan(running(backend="firecracker"), backend="qemu", allow_disruption="recreate").definition
+    assert moved is not None and moved.security == {"seccomp": True}
 
 
 def test_a_vm_whose_definition_is_of_a_newer_version_is_still_protected() -> None:

@@ -17,6 +17,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import fill_defaults
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner import lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.lacks import binary_lacks, host_lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import foresee
 
@@ -81,3 +82,26 @@ def test_places_of_the_users_choice_for_console_and_sockets_are_looked_at(tmp_pa
     assert fields({}, vsock=sock) == ["config.vsock.path"]
     tmp_path.chmod(0o777)
     assert fields({"output": "socket", "path": sock}) == []
+
+
+def test_taps_that_this_user_cannot_have_are_told_before(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taps on bridges are made by root; a tap with an owner is its owner's."""
+    monkeypatch.setattr(lacks, "NET", str(tmp_path))
+    (tmp_path / "br0" / "bridge").mkdir(parents=True)
+    for name, owner in (("mine", 4242), ("anybodys", -1), ("theirs", 4243)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tun_flags").write_text("0x1002\n")
+        (tmp_path / name / "owner").write_text(f"{owner}\n")
+
+    def messages(tap: str, isolated: bool) -> str:
+        config = VmConfig.model_validate({"network": [{"tap_device": tap}]})
+        return " ".join(lack.message for lack in host_lacks(config, "cloudhypervisor", 70000 if isolated else None, isolated))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert "only root can make a tap on it. Run the task with become" in messages("br0", False)
+    assert "mode tap user 4242" in messages("br0", False)
+    assert "belongs to uid 4243, not to this user (4242)" in messages("theirs", False)
+    assert messages("mine", False) == messages("anybodys", False) == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert messages("br0", True) == messages("anybodys", True) == ""
+    assert "runs under a uid of its own" in messages("mine", True)

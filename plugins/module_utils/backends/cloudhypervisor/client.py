@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ...errors import FailedPrecondition, Internal
+from ..quoting import quoted
 from ..unix_http import Connection, Reply, parse_json
 
 BASE = "/api/v1/"
@@ -85,11 +86,11 @@ def refusal_words(status: int, body: str) -> str:
         value = value["error"]
     if isinstance(value, list):
         # "Error from API" heads every error and says nothing.
-        causes = [str(cause).strip().rstrip(".") for cause in value]
+        causes = [quoted(cause).rstrip(".") for cause in value[:20]]
         text = ": ".join([cause for cause in causes if cause and cause != "Error from API"] or causes)
     else:
-        text = " ".join(str(value).split()).rstrip(".")
-    return text or f"HTTP status {status} without a word"
+        text = quoted(value).rstrip(".")
+    return quoted(text) or f"HTTP status {status} without a word"
 
 
 def is_no_vm(status: int, body: str) -> bool:

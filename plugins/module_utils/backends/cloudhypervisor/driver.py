@@ -10,6 +10,7 @@ import typing as t
 
 from ...errors import FailedPrecondition, Internal, VmcpError
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..quoting import quoted
 from ..unix_http import Connection, parse_json, raw_request
 from . import client, launch, readback, translate
 from .words import parse_version
@@ -67,21 +68,21 @@ class Driver:
             raise Internal(f"Cloud Hypervisor behind {socket} described its VM without a configuration.")
         booted = _STATES.get(str(info.get("state"))) in ("running", "paused")
         try:
+            serial = config.get("serial") or {}
+            console_path = serial.get("file") if serial.get("mode") == "Pty" else None
             tree = readback.unified(config)
         except (KeyError, TypeError, AttributeError, ValueError) as exc:
-            raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {exc}.") from exc
-        serial = config.get("serial") or {}
-        return {
-            "config": tree,
-            "counters": client.counters(connection) if booted else {},
-            "console_path": serial.get("file") if serial.get("mode") == "Pty" else None,
-        }
+            raise Internal(f"Cloud Hypervisor behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {quoted(exc)}.") from exc
+        return {"config": tree, "counters": client.counters(connection) if booted else {}, "console_path": console_path}
+
+    def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
+        if action == "define" and config is not None:
+            _document(Connection(socket, deadline), config)
 
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
         """What a refused configuration leaves behind is dropped, so that it can be tried again."""
         connection = Connection(socket, deadline)
-        version = parse_version(str(client.ping(connection).get("version", "")))
-        body = translate.document(config, translate.Wiring(version=version))
+        body = _document(connection, config)
         was_absent = self.observe(socket, deadline).state == "absent"
         try:
             client.create(connection, body)
@@ -121,6 +122,12 @@ class Driver:
         except FailedPrecondition:
             if self.observe(socket, deadline, peer_uid).state != state:
                 raise
+
+
+def _document(connection: Connection, config: VmConfig) -> dict[str, t.Any]:
+    """In the words of the version that is behind the socket."""
+    version = parse_version(str(client.ping(connection).get("version", "")))
+    return translate.document(config, translate.Wiring(version=version))
 
 
 def _state_of(text: str, socket: str) -> str:

@@ -8,7 +8,7 @@ Published figures are those of the support matrix that users know."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import Capabilities, Limit, Rule, inert, no, yes
+from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, inert, no, yes
 from ...model.units import MIB
 
 CAPABILITIES = Capabilities(
@@ -116,6 +116,11 @@ CAPABILITIES = Capabilities(
         "restart_policy.on_reboot=stop": no("it reboots the guest in the same process, and nothing outside can stop it there"),
         "restart_policy.on_crash": yes(),
         "restart_policy.max_per_hour": yes(),
+        "security.jail=true": (
+            Support(IGNORED, until="41", reason="it has Landlock since 41 only, and runs under its own uid and with seccomp"),
+            Support(SUPPORTED, "41", note="Landlock"),
+        ),
+        "security.jail=false": yes(),
     },
     limits=(
         Limit("cpu.vcpu_count", 1, 448, published=True),

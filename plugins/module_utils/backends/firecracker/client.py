@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ...errors import FailedPrecondition, Internal
+from ..quoting import quoted
 from ..unix_http import Connection, Reply
 
 # Part of the configuration document -> path of the PUT request that has the same body.
@@ -92,5 +93,5 @@ def _refusal(request: str, reply: Reply) -> FailedPrecondition | Internal:
     if not isinstance(fault, str):
         return Internal(f"Firecracker answered '{request}' with status {reply.status} and no reason: {reply.text[:200]!r}.")
     if fault.startswith(_NOT_UNDERSTOOD):
-        return NotUnderstood(f"Firecracker does not understand '{request}': {fault}")
-    return FailedPrecondition(f"Firecracker refused '{request}': {fault}")
+        return NotUnderstood(f"Firecracker does not understand '{request}': {quoted(fault)}")
+    return FailedPrecondition(f"Firecracker refused '{request}': {quoted(fault)}")

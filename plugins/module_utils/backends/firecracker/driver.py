@@ -12,6 +12,7 @@ import typing as t
 
 from ...errors import FailedPrecondition, Internal, InvalidArgument, Violation
 from ..port import Observed
+from ..quoting import quoted
 from ..unix_http import Connection, parse_json, raw_request
 
 if t.TYPE_CHECKING:
@@ -45,13 +46,15 @@ class Driver:
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
         instance = _raw_get(socket, "/", deadline, peer_uid)
-        version, state = instance.get("vmm_version"), instance.get("state")
-        if state in _STATES:
+        said, state = instance.get("vmm_version"), instance.get("state")
+        version = said if isinstance(said, str) else None
+        if isinstance(state, str) and state in _STATES:
             return Observed(state=_STATES[state], version=version)
         if state != "Not started":
-            raise Internal(f"What answers on {socket} is no Firecracker: its state is {state!r}.")
+            raise Internal(f"What answers on {socket} is no Firecracker: its state is {state!r:.60}.")
         # Only an endpoint stays in this state, with or without a VM to start; only then is a second request needed to tell.
-        kernel = (_raw_get(socket, "/vm/config", deadline, peer_uid).get("boot-source") or {}).get("kernel_image_path")
+        source = _raw_get(socket, "/vm/config", deadline, peer_uid).get("boot-source")
+        kernel = source.get("kernel_image_path") if isinstance(source, dict) else None
         return Observed(state="created" if kernel else "absent", version=version)
 
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
@@ -75,12 +78,23 @@ class Driver:
         client = _client(socket, deadline, peer_uid)
         wire = client.vm_config()
         try:
-            config = readback.config_of(wire)
+            return {"config": readback.config_of(wire), "counters": _counters(client, wire), "console_path": None}
         except (KeyError, TypeError, AttributeError) as exc:
-            raise Internal(f"What answers 'GET /vm/config' on {socket} is no Firecracker that this version knows: {type(exc).__name__}: {exc}.") from exc
-        return {"config": config, "counters": _counters(client, wire), "console_path": None}
+            raise Internal(f"What answers 'GET /vm/config' on {socket} is no Firecracker known here: {type(exc).__name__}: {quoted(exc)}.") from exc
+
+    def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
+        if action in ("shutdown", "remove"):
+            raise FailedPrecondition(_ENDS_WITH_ITS_VM.format(socket=socket))
+        if action == "define" and config is not None:
+            self._missing_parts(socket, config, deadline)
 
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
+        client = _client(socket, deadline, None)
+        for part, body in self._missing_parts(socket, config, deadline):
+            _put(client, part, body, from_user=part in config.backend_options.firecracker)
+
+    def _missing_parts(self, socket: str, config: VmConfig, deadline: float) -> list[tuple[str, t.Any]]:
+        """What the VMM does not have yet, in the order in which it takes it. Reads only; refuses what it cannot take."""
         from . import translate
 
         state = self.observe(socket, deadline).state
@@ -89,16 +103,13 @@ class Driver:
                 f"The Firecracker behind {socket} already has a VM ({state}), and its API cannot take it away. Start another process for this configuration."
             )
         wire = translate.document(config, translate.Wiring())
-        client = _client(socket, deadline, None)
-        current = client.vm_config()
+        current = _client(socket, deadline, None).vm_config()
         strangers = ", ".join(translate.strangers(current, wire))
         if strangers:
             raise FailedPrecondition(
                 f"The Firecracker behind {socket} already has {strangers}, and its API cannot take that away. Start another process for this configuration."
             )
-        for part, body in translate.parts_in_order(wire):
-            if not translate.holds(current, part, body):
-                _put(client, part, body, from_user=part in config.backend_options.firecracker)
+        return [(part, body) for part, body in translate.parts_in_order(wire) if not translate.holds(current, part, body)]
 
     def boot_on(self, socket: str, deadline: float) -> None:
         _client(socket, deadline, None).start()

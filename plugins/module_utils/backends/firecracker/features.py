@@ -115,6 +115,8 @@ CAPABILITIES = Capabilities(
         "restart_policy.on_reboot=stop": yes(),
         "restart_policy.on_crash": yes(),
         "restart_policy.max_per_hour": yes(),
+        "security.jail=true": yes(note="the jailer; as root only"),
+        "security.jail=false": yes(),
     },
     limits=(
         Limit("cpu.vcpu_count", 1, 32),

@@ -22,11 +22,14 @@ import typing as t
 
 from ... import thirdparty
 from ...errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
+from ..quoting import quoted
 from ..unix_http import connect, foreign_errors, parse_json
 
 # The longest line is the description of a few hundred block devices; more is no QEMU that we may believe.
 LINE_BYTES_MAX = 4 << 20
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid
+# What the library lets fall over when it hears no QMP: bytes that are no text, values that are no messages, an end in the midst of its own states.
+_STUMBLES = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
 
 
 def _no_answer(socket_path: str) -> DeadlineExceeded:
@@ -36,11 +39,11 @@ def _no_answer(socket_path: str) -> DeadlineExceeded:
 
 
 def _nonsense(socket_path: str, what: object) -> Internal:
-    return Internal(f"What answers on {socket_path} does not speak QMP: {str(what)[:120]}.")
+    return Internal(f"What answers on {socket_path} does not speak QMP: {quoted(str(what)[:120])}.")
 
 
 def _refused(command: str, words: str, error_class: str) -> FailedPrecondition:
-    return FailedPrecondition(f"QEMU refused {command}: {words.rstrip('.')}.", details={"vmm_command": command, "vmm_error_class": error_class})
+    return FailedPrecondition(f"QEMU refused {command}: {quoted(words).rstrip('.')}.", details={"vmm_command": command, "vmm_error_class": quoted(error_class)})
 
 
 # --- the standard library alone -----------------------------------------------------------------------------
@@ -153,17 +156,27 @@ class Connection:
             self._run("qmp_capabilities", self._client.connect(connected))
         except BaseException:
             connected.close()
-            self._loop.close()
+            self._end_loop()
             raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         try:
             # What had to be said was said by the calls themselves; a server that went away since then is not our caller's matter.
-            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, self._library.QMPError):
+            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, self._library.QMPError, *_STUMBLES):
                 self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), 1))
         finally:
-            self._loop.close()
+            self._end_loop()
+
+    def _end_loop(self) -> None:
+        """What the library leaves under way when it is cut short would complain on the module's stderr, after the fact."""
+        self._loop.set_exception_handler(lambda loop, context: None)
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left, timeout=1))
+        self._loop.close()
 
     def execute(self, command: str, arguments: t.Optional[t.Mapping[str, t.Any]] = None) -> t.Any:
         """One command and its answer."""
@@ -188,14 +201,14 @@ class Connection:
             raise self._broken(exc.exc) from exc
         except library.ExecInterruptedError as exc:
             raise self._broken(self._reason_of_end()) from exc
-        except (library.QMPError, EOFError, OSError) as exc:
+        except (library.QMPError, EOFError, OSError, *_STUMBLES) as exc:
             raise self._broken(exc) from exc
 
     def _reason_of_end(self) -> Exception:
         """Why the library ended the session: it keeps that for whoever disconnects."""
         try:
             self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), 1))
-        except (OSError, EOFError, asyncio.TimeoutError, self._library.QMPError) as exc:
+        except (OSError, EOFError, asyncio.TimeoutError, self._library.QMPError, *_STUMBLES) as exc:
             return exc
         return EOFError()
 
@@ -230,7 +243,10 @@ def system_reset(qmp: Connection) -> None:
 
 
 def run_state(qmp: Connection) -> str:
-    return str(qmp.execute("query-status")["status"])
+    status = qmp.execute("query-status")
+    if not isinstance(status, dict) or not isinstance(status.get("status"), str):
+        raise _nonsense(qmp.socket_path, status)
+    return str(status["status"])
 
 
 def qom_get(qmp: Connection, path: str, name: str) -> t.Any:

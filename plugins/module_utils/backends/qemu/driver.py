@@ -9,6 +9,7 @@ import typing as t
 
 from ...errors import FailedPrecondition, Internal
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
+from ..quoting import quoted
 from . import client, launch, readback
 from .words import RUN_STATES, STANDING_RUN_STATES
 
@@ -16,6 +17,20 @@ if t.TYPE_CHECKING:
     from ...host.layout import VmLayout
     from ...model.config import VmConfig
     from ...model.definition import Definition
+
+
+# What only the owner of the process can do, and why.
+_OWNERS = {
+    "define": (
+        "QEMU behind {socket} has the VM that its command line gave it and cannot be given another one through its API. "
+        "Define the VM by its name, without 'endpoint'."
+    ),
+    "shutdown": (
+        "QEMU behind {socket} ends with its VM, and only the owner of its process may end that. "
+        "Shut the guest down from inside, or stop the service that runs QEMU."
+    ),
+    "remove": "QEMU behind {socket} cannot drop its VM without ending, and only the owner of its process may end that.",
+}
 
 
 class Driver:
@@ -60,13 +75,14 @@ class Driver:
                 facts = readback.collect(qmp)
                 return {"config": readback.unified(facts), "counters": readback.counters(facts), "console_path": readback.console_path(facts)}
             except (KeyError, TypeError, AttributeError, ValueError) as exc:
-                raise Internal(f"QEMU behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {exc}.") from exc
+                raise Internal(f"QEMU behind {socket} described its VM in a way that makes no sense: {type(exc).__name__}: {quoted(exc)}.") from exc
+
+    def foresee_on(self, action: str, socket: str, config: t.Optional[VmConfig], deadline: float) -> None:
+        if action in _OWNERS:
+            raise FailedPrecondition(_OWNERS[action].format(socket=socket))
 
     def define_on(self, socket: str, config: VmConfig, deadline: float) -> None:
-        raise FailedPrecondition(
-            f"QEMU behind {socket} has the VM that its command line gave it and cannot be given another one through its API. "
-            "Define the VM by its name, without 'endpoint'."
-        )
+        raise FailedPrecondition(_OWNERS["define"].format(socket=socket))
 
     def boot_on(self, socket: str, deadline: float) -> None:
         """Starts a VM that was started with C(-S), or one that shut down while its VMM was kept (C(-no-shutdown))."""
@@ -76,13 +92,10 @@ class Driver:
             client.cont(qmp)
 
     def shutdown_on(self, socket: str, deadline: float) -> None:
-        raise FailedPrecondition(
-            f"QEMU behind {socket} ends with its VM, and only the owner of its process may end that. "
-            "Shut the guest down from inside, or stop the service that runs QEMU."
-        )
+        raise FailedPrecondition(_OWNERS["shutdown"].format(socket=socket))
 
     def remove_on(self, socket: str, deadline: float) -> None:
-        raise FailedPrecondition(f"QEMU behind {socket} cannot drop its VM without ending, and only the owner of its process may end that.")
+        raise FailedPrecondition(_OWNERS["remove"].format(socket=socket))
 
 
 def _state_of(run_state: str, socket: str) -> str:

@@ -7,7 +7,7 @@ is older than that has no version here."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import Capabilities, Limit, Rule, Traits, inert, no, yes
+from ...capabilities.matrix import Capabilities, Limit, Rule, Traits, ignored, inert, no, yes
 
 _NO_NIC_LIMIT = "it does not limit what goes through a tap"
 
@@ -98,6 +98,8 @@ CAPABILITIES = Capabilities(
         "restart_policy.on_reboot=stop": yes(),
         "restart_policy.on_crash": yes(),
         "restart_policy.max_per_hour": yes(),
+        "security.jail=true": ignored("its sandbox is its uid, the namespace of its files, and -sandbox, which is security.seccomp"),
+        "security.jail=false": inert(),
     },
     limits=(
         Limit("cpu.vcpu_count", 1, 288, until="8.1", note="machine q35"),

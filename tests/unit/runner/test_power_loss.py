@@ -1,0 +1,108 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host loses power at any point of a task: every VM is found as before or after it, and the task run again ends where it would have."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.tests.hosts.small import Host, Tree, small_host
+from ansible_collections.unkey.vmcp.tests.power_loss import State, look, possible_states, put, record
+
+
+@pytest.fixture
+def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Host]:
+    with small_host(tmp_path, monkeypatch) as made:
+        made.task("other", **made.given, labels={"neighbour": "yes"})
+        yield made
+
+
+def plain(definition: Definition | None) -> Definition | None:
+    """Without what is chosen anew when all of it was lost."""
+    return definition and dataclasses.replace(definition, created_at="", generated={}, metadata_digest=None)
+
+
+def go_through(host: Host, task: Tree, at_least: int) -> None:
+    """Records the task, and finds the host in every state that a loss of power in its midst may leave."""
+    other, other_table = host.store.load("other"), host.table()["other"]
+    before, start = host.store.load("web"), look(host.state)
+    made = record(host.state, lambda: host.task(**task))
+    after = host.store.load("web")
+    assert plain(before) != plain(after)
+    states = 0
+    for count, found in possible_states(made):
+        states += 1
+        put(host.state, found)
+        host.lose_power()
+        where = f"after {count} of {len(made.done)}: {sorted(found)}"
+        assert host.store.load("other") == other and host.table()["other"] == other_table, where
+        web = host.store.load("web")
+        assert web in (before, after), where
+        if web is not None:
+            given = host.table()["web"]
+            assert (web.generated["uid"], web.generated["cid"]) == (given.get("uid"), given["cid"]), f"given out before it was used, {where}"
+        host.task(**task)
+        ended = host.store.load("web")
+        assert plain(ended) == plain(after), where
+        assert host.task(**task)["changed"] is False, where
+        assert host.store.load("other") == other, where
+        if after is None and not task.get("keep"):
+            assert not host.store.has_remains("web") and "web" not in host.table(), where
+    assert states >= at_least, f"{states} states of {len(made.done)} calls"
+    put(host.state, start)
+
+
+def test_a_definition(host: Host) -> None:
+    go_through(host, {**host.given, "labels": {"a": "b"}, "metadata": {"key": "secret"}}, at_least=8)
+
+
+def test_a_first_definition_of_all(host: Host) -> None:
+    """Not even the directories are there."""
+    shutil.rmtree(host.state)
+    host.state.mkdir()
+    made = record(host.state, lambda: host.task(**host.given))
+    for count, found in possible_states(made):
+        put(host.state, found)
+        host.lose_power()
+        assert host.store.names() in ([], ["web"]), count
+        for name in host.store.names():
+            host.store.load(name)
+        host.task(**host.given)
+        assert host.store.names() == ["web"] and host.task(**host.given)["changed"] is False
+
+
+def test_an_update(host: Host) -> None:
+    host.task(**host.given, metadata={"key": "secret"})
+    go_through(host, {**host.given, "memory": "256M", "vcpus": 2, "labels": {"a": "b"}, "metadata": {"key": "other"}}, at_least=8)
+
+
+@pytest.mark.parametrize("keep", [[], ["disks"]])
+def test_a_removal(host: Host, keep: list[str]) -> None:
+    host.task(**host.given, metadata={"key": "secret"})
+    data = pathlib.Path(host.store.layout.vm("web").data)
+    (data / "disk").write_text("data")
+    go_through(host, {"state": "absent", "keep": keep}, at_least=8)
+
+
+def test_the_record_tells_what_is_sure_from_what_is_not(tmp_path: pathlib.Path) -> None:
+    """A writer that syncs nothing is found out: the test of this test."""
+    (tmp_path / "file").write_text("old")
+
+    def careless() -> None:
+        fd = os.open(tmp_path / "new", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(fd, b"new!")
+        os.close(fd)
+        os.rename(tmp_path / "new", tmp_path / "file")
+
+    made = record(tmp_path, careless)
+    found = [state for _count, state in possible_states(made)]
+    for content in (b"old", b"", b"ne", b"new!"):
+        assert any(state.get("file") == content for state in found), content
+    assert State(made).after(len(made.done)).found(everything=True) == {"file": b"new!"}
