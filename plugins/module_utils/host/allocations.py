@@ -14,9 +14,10 @@ import os
 import typing as t
 
 from .allocation_table import Allocation, LostError, Table, Wanted, tap_for
-from .files import ensure_dir, os_errors, write_atomic
+from .files import os_errors, write_atomic
 from .locks import held
 from .rebuilding import records_of_vms
+from .trees import ensure_dir
 
 if t.TYPE_CHECKING:
     from .layout import Layout

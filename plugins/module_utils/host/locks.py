@@ -21,7 +21,8 @@ import time
 import typing as t
 
 from ..errors import DeadlineExceeded, FailedPrecondition
-from .files import ensure_dir, os_errors, read_text
+from .files import os_errors, read_text
+from .trees import ensure_dir
 
 if t.TYPE_CHECKING:
     from .layout import Layout

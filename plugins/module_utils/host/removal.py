@@ -9,8 +9,9 @@ import os
 import typing as t
 
 from ..errors import FailedPrecondition, VmcpError
-from .files import mount_points, mounts_below, os_errors, remove_tree, sync_dir
+from .files import os_errors, sync_dir
 from .store import REMOVING
+from .trees import mount_points, mounts_below, remove_tree
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout

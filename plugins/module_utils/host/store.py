@@ -16,8 +16,9 @@ import typing as t
 from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation, VmcpError
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
-from .files import ensure_dir, give_below, keep_former, os_errors, read_json, read_text, remove, write_atomic
+from .files import keep_former, os_errors, read_json, read_text, remove, write_atomic
 from .processes import current
+from .trees import ensure_dir, give_below
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout

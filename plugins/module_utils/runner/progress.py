@@ -15,7 +15,7 @@ import time
 import typing as t
 
 from ..errors import VmcpError
-from ..host import events, files
+from ..host import events, files, trees
 from ..host.layout import Layout
 
 MAX_BYTES = 1 << 20
@@ -55,7 +55,7 @@ class Progress:
 
     def _open(self) -> int:
         if self._fd is None:
-            files.ensure_dir(self._run_dir, 0o711)
+            trees.ensure_dir(self._run_dir, 0o711)
             self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             if os.fstat(self._fd).st_size > MAX_BYTES:
                 os.ftruncate(self._fd, 0)

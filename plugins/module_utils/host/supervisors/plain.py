@@ -13,9 +13,10 @@ import time
 import typing as t
 
 from .. import processes, trimming
-from ..files import ensure_dir, os_errors, write_if_different
+from ..files import os_errors, write_if_different
 from ..host_json import read_host_json
 from ..locks import ensure_lock_dir
+from ..trees import ensure_dir
 from . import ending, starting
 
 if t.TYPE_CHECKING:

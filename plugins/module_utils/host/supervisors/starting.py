@@ -16,7 +16,8 @@ import typing as t
 
 from ...errors import VmcpError
 from .. import events, processes
-from ..files import ensure_dir, os_errors, remove, remove_tree, write_plain
+from ..files import os_errors, remove, write_plain
+from ..trees import ensure_dir, remove_tree
 from . import ending
 
 if t.TYPE_CHECKING:

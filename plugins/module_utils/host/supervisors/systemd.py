@@ -16,9 +16,10 @@ import typing as t
 
 from ...errors import Unavailable
 from .. import processes, trimming
-from ..files import ensure_dir, os_errors, remove, write_if_different
+from ..files import os_errors, remove, write_if_different
 from ..host_json import read_host_json
 from ..layout import SYSTEM_STATE_DIR
+from ..trees import ensure_dir
 from . import ending, starting
 
 if t.TYPE_CHECKING:
