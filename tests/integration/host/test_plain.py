@@ -321,5 +321,6 @@ def test_the_process_that_bounds_logs_goes_with_the_last_vm(maker: Maker, plain:
     assert trimmer is not None and processes.is_live(trimmer)
     assert plain.remove([one], soon()) == {}
     assert processes.is_live(trimmer)
+    pathlib.Path(maker.layout.run_dir, ".progress.jsonl").touch()
     assert plain.remove([two], soon()) == {}
     until(lambda: not processes.is_live(trimmer), "it is gone")

@@ -146,7 +146,8 @@ class PlainSupervisor:
         """It would end by itself, some time after the last VM: with the last one removed, nothing of ours is to be left."""
         with os_errors(f"list {self._layout.run_dir}"):
             for name in os.listdir(self._layout.run_dir) if os.path.isdir(self._layout.run_dir) else ():
-                if name not in removed and processes.current(self._layout.vm(name)) is not None:
+                # What is not a VM's has a name that no VM can have.
+                if name not in removed and not name.startswith(".") and processes.current(self._layout.vm(name)) is not None:
                     return
         trimmer = processes.parse_record(self._layout.trimmer_lock)
         if trimmer is not None:
