@@ -51,7 +51,7 @@ def prepare(vm: VmLayout) -> Start:
             # An end that nobody was left to record.
             ending.clear_up_after(vm)
         remove(vm.problem)
-        if os.path.isdir(vm.sockets) and os.listdir(vm.sockets):
+        if os.path.lexists(vm.sockets) and (os.path.islink(vm.sockets) or not os.path.isdir(vm.sockets) or os.listdir(vm.sockets)):
             # Of a start that was cut off: what is seen there is to be of this one.
             remove_tree(vm.sockets)
         owner = os.stat(vm.data).st_uid if os.path.isdir(vm.data) else os.geteuid()
