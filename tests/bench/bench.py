@@ -12,6 +12,7 @@ It takes minutes, and clears up after itself also when it fails or is interrupte
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
@@ -27,6 +28,7 @@ import payload  # noqa: E402
 import single  # noqa: E402
 import today  # noqa: E402
 from ground import Ground, ground, memory_lacks  # noqa: E402
+from meter import NoMeter, counted  # noqa: E402
 from table import PAGE, Table, machine  # noqa: E402
 
 QEMU_VMS = 8
@@ -40,7 +42,13 @@ def main() -> int:
     signal.alarm(options.minutes * 60)
     table = Table()
     backend = _backend()
-    with ground(backend) as made:
+    with contextlib.ExitStack() as stack:
+        try:
+            meter = stack.enter_context(counted())
+        except NoMeter as exc:
+            table.leave_out("processor time", str(exc))
+            meter = ""
+        made = stack.enter_context(ground(backend, meter))
         about = machine(made.place)
         if "single" in options.only:
             _single(made, table, options)
@@ -92,7 +100,7 @@ def _many(made: Ground, table: Table, options: argparse.Namespace) -> float | No
     each_s = None
     for jailed in _ways(made, table, f"{options.vms} Firecracker VMs against the shell loop"):
         mode = many.MODES[jailed].partition(":")[0].partition(" ")[0]
-        print(many.MODES[jailed], file=sys.stderr)
+        table.notes.append(many.MODES[jailed])
         figures = many.measure(made, options.vms, jailed, options.many_rounds)
         many.rows(table, figures, mode)
         each_s = each_s or figures.middle("start") / figures.count

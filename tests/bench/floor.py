@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -55,8 +56,18 @@ def document(kernel: str) -> str:
     )
 
 
-def shell_loop(ground: Ground, count: int, jailed: bool) -> tuple[float, float]:
-    """Seconds from the shell's start to the last guest's first line, and from the word to end them until all are dead and their directories deleted.
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """Seconds, by the clock and of processors (0 where nobody counts)."""
+
+    start_s: float
+    remove_s: float
+    start_processor_s: float
+    remove_processor_s: float
+
+
+def shell_loop(ground: Ground, count: int, jailed: bool) -> Floor:
+    """Start: from the shell's start to the last guest's first line. Removal: from the word to end them until all are dead and their directories deleted.
 
     The configuration files are there before. Those of jails are on a tmpfs, like ours: the jailer copies the VMM's binary into each."""
     with contextlib.ExitStack() as stack:
@@ -68,11 +79,11 @@ def shell_loop(ground: Ground, count: int, jailed: bool) -> tuple[float, float]:
         one = _JAILED % (FIRST_UID, FIRST_UID) if jailed else _VMM
         command = ["/bin/sh", "-c", _LOOP % one, "floor", str(base), str(count), vmm, str(shutil.which("jailer"))]
         consoles = [base / f"console-{index}" for index in range(count)]
-        began = time.perf_counter()
+        began, began_processor = time.perf_counter(), ground.processor_s()
         shell = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         stack.callback(_end, shell)
         wait_for_first_lines(consoles, time.monotonic() + LOOP_DEADLINE_S)
-        up = time.perf_counter()
+        up, up_processor = time.perf_counter(), ground.processor_s()
         assert shell.stdin is not None
         shell.stdin.write(b"end\n")
         shell.stdin.close()
@@ -80,7 +91,7 @@ def shell_loop(ground: Ground, count: int, jailed: bool) -> tuple[float, float]:
         gone = time.perf_counter()
         if base.exists():
             raise SystemExit(f"The shell loop did not delete {base}.")
-        return up - began, gone - up
+        return Floor(up - began, gone - up, up_processor - began_processor, ground.processor_s() - up_processor)
 
 
 def wait_for_first_lines(consoles: t.Sequence[pathlib.Path], deadline: float) -> None:

@@ -21,6 +21,7 @@ import typing as t
 
 from guests import pvh_guest
 from integration.e2e.harness import processes_about, run_in_group
+from meter import read_s
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -35,9 +36,11 @@ PING: Task = {"name": "ping", "ansible.builtin.ping": {}}
 
 @dataclasses.dataclass
 class Took:
-    """Of one play: seconds of each task by name, in order; peak memory (bytes) of each module process by module, in order."""
+    """Of one play: seconds of each task by name, in order, by the clock and of processors (0 where nobody counts); peak memory (bytes) of each module
+    process by module, in order."""
 
     seconds: dict[str, list[float]]
+    processor: dict[str, list[float]]
     peaks: dict[str, list[int]]
 
     @property
@@ -48,14 +51,22 @@ class Took:
     def beyond_ping_s(self, name: str) -> float:
         return statistics.median(self.seconds[name]) - self.ping_s
 
+    def processor_beyond_ping_s(self, name: str) -> float:
+        return statistics.median(self.processor[name]) - statistics.median(self.processor["ping"][1:])
+
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """C(place): the bench's directory. C(python): what the modules run on. C(backend): of the VMs."""
+    """C(place): the bench's directory. C(python): what the modules run on. C(backend): of the VMs. C(meter): see C(meter.counted); empty without."""
 
     place: pathlib.Path
     backend: str
     python: str = sys.executable
+    meter: str = ""
+
+    def processor_s(self) -> float:
+        """Of all that we have started so far; 0 where nobody counts."""
+        return read_s(self.meter) if self.meter else 0.0
 
     @property
     def kernel(self) -> pathlib.Path:
@@ -97,12 +108,14 @@ class Ground:
         if done.returncode != 0:
             raise SystemExit(f"ansible-playbook failed:\n{done.stdout[-3000:]}")
         seconds: dict[str, list[float]] = collections.defaultdict(list)
+        processor: dict[str, list[float]] = collections.defaultdict(list)
         most: dict[str, list[int]] = collections.defaultdict(list)
         for record in _records(out):
             seconds[record["name"]].append(record["seconds"])
+            processor[record["name"]].append(record["processor"])
         for record in _records(peaks):
             most[record["module"]].append(record["peak_bytes"])
-        return Took(seconds, most)
+        return Took(seconds, processor, most)
 
     def _environment(self, out: pathlib.Path) -> dict[str, str]:
         temporary = str(self.place / "ansible" / "tmp")
@@ -117,6 +130,7 @@ class Ground:
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "VMCP_BENCH_OUT": str(out),
+            "VMCP_BENCH_METER": self.meter,
         }
 
     # --- the end ----------------------------------------------------------------------------------------
@@ -141,10 +155,10 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground(backend: str) -> t.Iterator[Ground]:
+def ground(backend: str, meter: str = "") -> t.Iterator[Ground]:
     """A directory, and nothing of it after the end, however that comes."""
     place = pathlib.Path(tempfile.mkdtemp(prefix="vb-"))
-    made = Ground(place, backend)
+    made = Ground(place, backend, meter=meter)
     try:
         yield made
     finally:

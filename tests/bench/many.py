@@ -22,10 +22,10 @@ PLAY_DEADLINE_S = 420
 GROWTH_FROM, GROWTH_TO = 100, 1000
 MIB = 1 << 20
 
-# How C(security: {jail: false}) and the default run Firecracker as root, said in the output.
+# What the two words mean on either side, said in the output: C(security: {jail: false}) takes away the jailer, and no more.
 MODES = {
-    False: "bare: as root, no jailer, no user and no mount namespace of its own, Firecracker's own seccomp",
-    True: "jailed (the default): Firecracker's jailer, a user and a mount namespace of its own",
+    False: "bare: no jailer on either side. The loop's run as root, where they are; ours still have a user, a mount namespace and a tmpfs each",
+    True: "jailed (the default): the jailer on both sides. The loop's in one tmpfs, each with another user; ours in a tmpfs and a namespace each",
 }
 
 
@@ -41,6 +41,10 @@ class Figures:
     info: list[float] = dataclasses.field(default_factory=list)
     remove: list[float] = dataclasses.field(default_factory=list)
     first_use: list[float] = dataclasses.field(default_factory=list)
+    start_processor: list[float] = dataclasses.field(default_factory=list)
+    remove_processor: list[float] = dataclasses.field(default_factory=list)
+    floor_start_processor: list[float] = dataclasses.field(default_factory=list)
+    floor_remove_processor: list[float] = dataclasses.field(default_factory=list)
     peaks: dict[str, int] = dataclasses.field(default_factory=dict)
     resident: str = ""
     left: list[str] = dataclasses.field(default_factory=list)
@@ -58,25 +62,26 @@ def measure(ground: Ground, count: int, jailed: bool, rounds: int) -> Figures:
     figures = Figures(count)
     for dummy in range(rounds):
         if ground.backend == "firecracker":
-            start_s, remove_s = shell_loop(ground, count, jailed)
-            figures.floor_start.append(start_s)
-            figures.floor_remove.append(remove_s)
+            floor = shell_loop(ground, count, jailed)
+            figures.floor_start.append(floor.start_s)
+            figures.floor_remove.append(floor.remove_s)
+            figures.floor_start_processor.append(floor.start_processor_s)
+            figures.floor_remove_processor.append(floor.remove_processor_s)
         _round(ground, figures, jailed)
     return figures
 
 
 def rows(table: Table, figures: Figures, mode: str) -> None:
-    count, what = figures.count, f"{figures.count} VMs"
+    what = f"{figures.count} VMs"
     if figures.floor_start:
         ratio, removal = figures.ratio("start", "floor_start"), figures.ratio("remove", "floor_remove")
         table.add(
             f"{what} from nothing to the first console line, {mode}",
-            f"{ratio:.2f} x the shell loop ({figures.middle('start'):.2f} s; {figures.middle('floor_start'):.2f} s, "
-            f"{figures.middle('floor_start') / count * 1000:.1f} ms a VM)",
+            f"{ratio:.2f} x the shell loop ({figures.middle('start'):.2f} s; {figures.middle('floor_start'):.2f} s){_processor(figures, 'start')}",
             "<= 2 x",
             ratio <= 2,
         )
-        removed = f"{removal:.2f} x the shell ({figures.middle('remove'):.2f} s; {figures.middle('floor_remove'):.2f} s)"
+        removed = f"{removal:.2f} x the shell ({figures.middle('remove'):.2f} s; {figures.middle('floor_remove'):.2f} s){_processor(figures, 'remove')}"
     else:
         table.add(f"{what} from nothing to the first console line, {mode}", f"{figures.middle('start'):.2f} s beyond ping")
         removal, removed = None, f"{figures.middle('remove'):.2f} s beyond ping"
@@ -91,6 +96,14 @@ def rows(table: Table, figures: Figures, mode: str) -> None:
         f"what is left after removing {what}, {mode}", "; ".join(figures.left[:3]) or "nothing: no process, no mount, no file", "nothing", not figures.left
     )
     table.add(f"the first `vmcp_vms` of a play (Ansible builds the module), {mode}", f"{figures.middle('first_use'):+.2f} s beyond ping, once")
+
+
+def _processor(figures: Figures, what: str) -> str:
+    """Milliseconds of processors a VM, ours and the floor's: what a machine with other work still tells."""
+    if not figures.middle(f"floor_{what}_processor"):
+        return ""
+    ours, floor = (figures.middle(name) / figures.count * 1000 for name in (f"{what}_processor", f"floor_{what}_processor"))
+    return f"; processors {figures.ratio(f'{what}_processor', f'floor_{what}_processor'):.2f} x ({ours:.1f}; {floor:.1f} ms a VM)"
 
 
 def growth(ground: Ground, table: Table, jailed: bool, mode: str) -> None:
@@ -123,6 +136,7 @@ def _round(ground: Ground, figures: Figures, jailed: bool) -> None:
         took = ground.play(tasks, deadline_s=PLAY_DEADLINE_S)
         for name, into in (("start", figures.start), ("again", figures.again), ("info", figures.info), ("first use", figures.first_use)):
             into.append(took.beyond_ping_s(name))
+        figures.start_processor.append(took.processor_beyond_ping_s("start"))
         _note_peaks(figures, took.peaks)
         figures.resident = _resident(ground)
 
@@ -132,6 +146,7 @@ def _round_ends(ground: Ground, figures: Figures, first: Task, gone: dict[str, t
         [PING, {**first, "unkey.vmcp.vmcp_vms": {"vms": []}}, PING, {"name": "remove", "unkey.vmcp.vmcp_vms": gone}, PING], deadline_s=PLAY_DEADLINE_S
     )
     figures.remove.append(took.beyond_ping_s("remove"))
+    figures.remove_processor.append(took.processor_beyond_ping_s("remove"))
     _note_peaks(figures, took.peaks)
     figures.left = ground.left_behind()
 

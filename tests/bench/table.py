@@ -24,6 +24,7 @@ class Table:
     """C(rows): what, measured, goal, and whether it is met (yes, no, or nothing where there is no goal)."""
 
     rows: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, what: str, measured: str, goal: str = "", met: bool | None = None) -> None:
@@ -39,7 +40,9 @@ class Table:
         widths = [max(len(row[column]) for row in [head, *self.rows]) for column in range(4)]
         lines = [head, tuple("-" * width for width in widths), *self.rows]
         out = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
-        return "\n".join([*out, *(["", "Left out:", ""] if self.left_out else []), *(f"- {line}" for line in self.left_out)])
+        for title, lines_below in (("The words:", self.notes), ("Left out:", self.left_out)):
+            out += ["", title, "", *(f"- {line}" for line in lines_below)] if lines_below else []
+        return "\n".join(out)
 
     def write(self, machine: list[str], command: str) -> None:
         """Between the marks of the page; the words around them are a person's."""
