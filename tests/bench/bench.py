@@ -32,6 +32,7 @@ from meter import NoMeter, counted  # noqa: E402
 from table import PAGE, Table, machine  # noqa: E402
 
 QEMU_VMS = 8
+NO_FIRECRACKER = "no 'firecracker' on PATH, or /dev/kvm does not open"
 PARTS = ("single", "many", "today", "payload")
 
 
@@ -55,6 +56,8 @@ def main() -> int:
         each_s = _many(made, table, options) if "many" in options.only else None
         if "today" in options.only and backend == "firecracker":
             today.today(made, table, each_s, options.vms)
+        elif "today" in options.only:
+            table.leave_out("what people do today", NO_FIRECRACKER)
         if "payload" in options.only:
             payload.sizes(made, table)
     table.leave_out("the same under systemd", "needs a booted systemd with Ansible in it; this bench measures the plain supervisor")
@@ -112,7 +115,7 @@ def _many(made: Ground, table: Table, options: argparse.Namespace) -> float | No
 def _ways(made: Ground, table: Table, what: str) -> list[bool]:
     """Whether jailed, for what this machine can do of it."""
     if made.backend != "firecracker":
-        table.leave_out(what, "no 'firecracker' on PATH, or /dev/kvm does not open")
+        table.leave_out(what, NO_FIRECRACKER)
         return []
     if os.geteuid() != 0 or not shutil.which("jailer"):
         table.leave_out(f"{what}, jailed", "needs root and 'jailer' on PATH")
