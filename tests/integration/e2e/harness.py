@@ -236,4 +236,8 @@ def run_in_group(words: t.Sequence[str], environment: t.Mapping[str, str], deadl
             os.killpg(process.pid, signal.SIGKILL)
             output, _none = process.communicate(timeout=10)
             raise AssertionError(f"not within {deadline_s:.0f} s: {' '.join(words)}\n{output}") from None
+        except BaseException:
+            # Whoever interrupts the run does not want to wait for it to end by itself.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     return subprocess.CompletedProcess(list(words), process.returncode, output)
