@@ -81,6 +81,11 @@ class Ground:
     def state_dir(self) -> str:
         return str(self.place / "s")
 
+    @property
+    def run_dir(self) -> str:
+        """On a file system in memory, as /run is."""
+        return str(self.place / "r" / "run")
+
     def vm(self, **options: t.Any) -> dict[str, t.Any]:
         """Options of a running VM with 128 MiB, without its name and directory."""
         return {"backend": self.backend, "state": "running", "kernel": str(self.kernel), "memory": "128M", **options}
@@ -98,7 +103,7 @@ class Ground:
             "gather_facts": bool(roles),
             "vars": {"ansible_python_interpreter": self.python},
             "environment": {"PYTHONPATH": str(HERE / "at_exit"), "VMCP_BENCH_PEAKS": str(peaks)},
-            "module_defaults": {"group/unkey.vmcp.vmcp": {"state_dir": self.state_dir}},
+            "module_defaults": {"group/unkey.vmcp.vmcp": {"state_dir": self.state_dir, "run_dir": self.run_dir}},
             "roles": list(roles),
             "tasks": list(tasks),
         }
@@ -148,8 +153,8 @@ class Ground:
         while (processes := self.resident()) and time.monotonic() < deadline:
             time.sleep(0.05)
         left = [f"process {pid} ({name})" for pid, name in processes.items()]
-        left += [f"mount {line.split()[4]}" for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{self.state_dir}/" in line]
-        for directory in (f"{self.state_dir}/vms", f"{self.state_dir}/run"):
+        left += [f"mount {line.split()[4]}" for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{self.run_dir}/" in line]
+        for directory in (f"{self.state_dir}/vms", self.run_dir):
             left += [f"file {path}" for path in pathlib.Path(directory).glob("*") if path.name != ".progress.jsonl"]
         return left
 
@@ -160,9 +165,12 @@ def ground(backend: str, meter: str = "") -> t.Iterator[Ground]:
     place = pathlib.Path(tempfile.mkdtemp(prefix="vb-"))
     made = Ground(place, backend, meter=meter)
     try:
-        yield made
+        with tmpfs(place / "r"):
+            try:
+                yield made
+            finally:
+                _end_all(made)
     finally:
-        _end_all(made)
         shutil.rmtree(place)
 
 

@@ -27,7 +27,9 @@ def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_
     C(give_back) returns what the VMs had of the host: called once nothing can use it, while something is still there by which a repeated removal
     would find that there is something to do. C(keep_data) leaves C(data) alone."""
     found: dict[str, Removed] = {}
-    points = mount_points()
+    read = mount_points()
+    # Usually none: then no path has to be looked at for it any more.
+    points = [point for directory in (layout.vms, layout.run_dir) for point in mounts_below(directory, read)]
     _sweep(layout, but=names)
     for name in names:
         try:

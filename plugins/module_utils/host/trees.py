@@ -85,6 +85,8 @@ def mount_points() -> tuple[str, ...]:
 
 def mounts_below(path: str, points: t.Optional[t.Sequence[str]] = None) -> list[str]:
     """Mount points at or below C(path), among C(points) where they have been read already."""
+    if points is not None and not points:
+        return []
     real = os.path.realpath(path)
     return [point for point in (mount_points() if points is None else points) if point == real or point.startswith(real + "/")]
 

@@ -14,7 +14,7 @@ from ..planner.situation import Situation
 
 def pending_of(found: Situation) -> list[str]:
     """Fields of the definition that the running process does not have yet."""
-    if found.process is None or found.booted is None or found.definition is None:
+    if found.process is None or found.booted is None or found.definition is None or found.booted is found.definition:
         return []
     return [c.field for c in changes_between(found.booted, found.definition) if c.disruption != "none"]
 
