@@ -37,6 +37,12 @@ some_run() {
     return 1
 }
 
+# Who has the lock, in the form of a VM's pid file.
+read -r line < "/proc/$$/stat"
+read -r boot < /proc/sys/kernel/random/boot_id
+set -- ${line##*) }
+printf '%s %s - %s\n' "$$" "${20}" "$boot" > "$lock"
+
 idle=0
 while :; do
     sleep "$interval"

@@ -24,6 +24,8 @@ if t.TYPE_CHECKING:
 
 # How often the logs are looked at; they exceed their bound by what a guest prints in this time.
 TRIM_INTERVAL_S = 15
+# From its start to its first line: a shell that has to get a processor.
+TRIMMER_SAYS_WHO_S = 2.0
 # The descriptor on which the shell files expect their lock.
 _LOCK_FD = 9
 _IN_PRIVATE = ("unshare", "--mount", "--propagation", "slave", "--")
@@ -56,6 +58,8 @@ class PlainSupervisor:
         finally:
             for pid in spawned.values():
                 _has_ended(pid)
+        if failures:
+            self._end_trimming(())
         return failures
 
     def kill(self, vm: VmLayout, deadline: float) -> None:
@@ -132,13 +136,13 @@ class PlainSupervisor:
             if lock is None:
                 return
             try:
+                # What stands there is of one that has ended; the new one says itself who it is.
+                os.ftruncate(lock, 0)
                 nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
                 try:
-                    pid = _detached(["/bin/sh", self._trimmer], nowhere, lock)
+                    _detached(["/bin/sh", self._trimmer], nowhere, lock)
                 finally:
                     os.close(nowhere)
-                os.ftruncate(lock, 0)
-                os.write(lock, f"{pid} {processes.start_time(pid)} - {processes.host_boot_id()}\n".encode())
             finally:
                 os.close(lock)
 
@@ -149,12 +153,17 @@ class PlainSupervisor:
                 # What is not a VM's has a name that no VM can have.
                 if name not in removed and not name.startswith(".") and processes.current(self._layout.vm(name)) is not None:
                     return
-        trimmer = processes.parse_record(self._layout.trimmer_lock)
+        limit = time.monotonic() + TRIMMER_SAYS_WHO_S
+        while (trimmer := processes.parse_record(self._layout.trimmer_lock)) is None and not _is_free(self._layout.trimmer_lock):
+            if time.monotonic() >= limit:
+                # It ends by itself all the same.
+                return
+            time.sleep(ending.POLL_S)
         if trimmer is not None:
             processes.end_session(trimmer)
 
     def _is_abandoned(self, vm: VmLayout) -> bool:
-        return _is_free(vm)
+        return _is_free(vm.supervisor_lock)
 
     def _wait_supervisor_gone(self, vm: VmLayout, deadline: float) -> None:
         """It ends right after its VM; a start that came before that would take it for one that watches. It stays when policy restarts the VM."""
@@ -218,11 +227,11 @@ def _lock(vm: VmLayout) -> t.Optional[int]:
         return _lock_file(vm.supervisor_lock)
 
 
-def _is_free(vm: VmLayout) -> bool:
-    """Whether nobody starts, watches or clears up after this VM. Makes nothing."""
-    with os_errors(f"look at {vm.supervisor_lock}"):
+def _is_free(path: str) -> bool:
+    """Whether nobody has this lock: of a VM, whether nobody starts, watches or clears up after it. Makes nothing."""
+    with os_errors(f"look at {path}"):
         try:
-            lock = _lock_file(vm.supervisor_lock, 0)
+            lock = _lock_file(path, 0)
         except FileNotFoundError:
             return True
     if lock is None:
@@ -239,7 +248,7 @@ def _kill_supervisor(vm: VmLayout) -> None:
 
 def _wait_for_lock(vm: VmLayout, deadline: float) -> bool:
     """Whoever has it is ended as soon as it is known: one that starts its VM anew by policy says only then who it is."""
-    while not _is_free(vm):
+    while not _is_free(vm.supervisor_lock):
         if time.monotonic() >= deadline:
             return False
         time.sleep(ending.POLL_S)
