@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .call import Call, Outcome
 from .errors import FailedPrecondition, VmcpError
-from .runtime import matching_elsewhere, use_runtime
+from .runtime import forget_stand_ins, matching_elsewhere, use_runtime
 
 # Ansible's respawn hands the arguments to the other interpreter through a pipe that nobody reads meanwhile; past what a pipe holds it would wait for ever.
 RESPAWN_MAX_BYTES = 60_000
@@ -42,7 +43,17 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], *, l
             self.params = given
 
     module = Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
-    use_runtime()
+    kept = list(sys.path)
+    try:
+        use_runtime()
+        forget_stand_ins()
+        _run(module, argument_spec, task, large)
+    finally:
+        # Under Mitogen, the next task of this interpreter is somebody else's.
+        sys.path[:] = kept
+
+
+def _run(module: AnsibleModule, argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], large: t.Sequence[str]) -> None:
     options = {k: v for k, v in module.params.items() if v is not None}
     call = Call(
         options=options,
@@ -100,5 +111,10 @@ def _require_libraries(options: t.Mapping[str, t.Any]) -> None:
 
     if has_respawned():
         raise FailedPrecondition(f"{interpreter} has no pydantic either. {REMEDY}")
+    if not hasattr(sys.modules["__main__"], "_module_fqn"):
+        raise FailedPrecondition(
+            f"{sys.executable} has no pydantic, and only what Ansible itself has started (not Mitogen) can be handed over to {interpreter}, whose runtime "
+            f"has the libraries. Set ansible_python_interpreter to {interpreter} for this host."
+        )
 
     respawn_module(interpreter)

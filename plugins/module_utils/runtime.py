@@ -4,12 +4,17 @@
 """The installed runtime: C(/opt/vmcp/runtime/VERSION-HASH/), made by the role vmcp_host.
 
 It holds the libraries of requirements.txt and a byte-compiled copy of these module_utils, so that a task neither misses a library
-nor compiles what it was sent. It is used only when every file that was sent is the same in it; else what was sent is run as it is.
-Standard library only.
+nor compiles what it was sent. It is used only when every file that was sent is the same in it; else what was sent is run as it is, with the libraries of
+a runtime for the same version where the interpreter has none of its own.
+
+Ansible starts an interpreter for each task, with a zip. Mitogen for Ansible has none: it runs task after task in one interpreter, and what a task has
+imported is there for the next. Standard library only.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.machinery
 import json
 import os
 import sys
@@ -19,6 +24,8 @@ from .model.words import COLLECTION_VERSION
 
 RUNTIME_DIR = "/opt/vmcp/runtime"
 _PACKAGE = __name__.rpartition(".")[0]
+# What the bootstrap holds on to: the same before and after C(forget_stand_ins).
+_KEPT = ("argument_specs", "bootstrap", "call", "errors", "runtime")
 
 
 def use_runtime(base: str = RUNTIME_DIR) -> t.Optional[str]:
@@ -41,7 +48,38 @@ def use_runtime(base: str = RUNTIME_DIR) -> t.Optional[str]:
                 if name == _PACKAGE or (name.startswith(f"{_PACKAGE}.") and hasattr(module, "__path__")):
                     module.__path__ = [f"{directory}/lib/{name.replace('.', '/')}", *module.__path__]
             return directory
+    _use_libraries([f"{base}/{candidate}" for candidate in candidates])
     return None
+
+
+def _use_libraries(directories: t.Sequence[str]) -> None:
+    """Makes the libraries of the first of these runtimes that is for this Python importable, after everything else, where the interpreter has none.
+
+    Their versions are right, since the version of the collection is. Its copy of module_utils stays out of sight: our package is loaded already."""
+    if not _is_installed("pydantic"):
+        for directory in directories:
+            if _fits(_manifest(directory)):
+                sys.path.append(f"{directory}/lib")
+                break
+
+
+def _is_installed(library: str) -> bool:
+    # Not importlib.util.find_spec: Mitogen says of everything that it could fetch it from the controller.
+    return importlib.machinery.PathFinder.find_spec(library) is not None
+
+
+def forget_stand_ins() -> None:
+    """An earlier task in this interpreter (Mitogen) may have loaded the models without the libraries, before the role vmcp_host installed them: then
+    they are loaded anew. After C(use_runtime)."""
+    loaded = sys.modules.get(f"{_PACKAGE}.thirdparty_pydantic")
+    if loaded is None or loaded.HAS_PYDANTIC:
+        return
+    importlib.invalidate_caches()
+    if not _is_installed("pydantic"):
+        return
+    kept = {f"{_PACKAGE}.{name}" for name in _KEPT}
+    for name in [name for name in sys.modules if name.startswith(f"{_PACKAGE}.") and name not in kept]:
+        del sys.modules[name]
 
 
 def matching_elsewhere(base: str = RUNTIME_DIR) -> t.Optional[str]:
@@ -72,19 +110,22 @@ def _manifest(directory: str) -> t.Optional[dict[str, t.Any]]:
     return manifest
 
 
+def _fits(manifest: t.Optional[dict[str, t.Any]]) -> bool:
+    """Whether it is a runtime for this Python."""
+    return manifest is not None and manifest.get("python") == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
 def _matches(directory: str, sent: t.Mapping[str, int]) -> bool:
     """Same Python minor version, and every file sent has the same checksum in the runtime."""
     manifest = _manifest(directory)
-    if manifest is None:
-        return False
-    if manifest.get("python") != f"{sys.version_info[0]}.{sys.version_info[1]}":
+    if manifest is None or not _fits(manifest):
         return False
     files = manifest.get("files")
     return bool(sent) and isinstance(files, dict) and all(files.get(path) == checksum for path, checksum in sent.items())
 
 
 def _sent_files() -> dict[str, int]:
-    """CRC-32 of each file of ours that Ansible sent, by path below module_utils; {} when not run from Ansible's zip (a checkout under test).
+    """CRC-32 of each file of ours that Ansible sent, by path below module_utils; {} when not run from Ansible's zip (a checkout under test, Mitogen).
 
     The checksums stand in the zip's directory, so nothing is unpacked to know them."""
     archive = getattr(globals().get("__loader__"), "archive", None)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import syslog
 import typing as t
 
@@ -50,3 +51,26 @@ def test_a_task_that_is_too_large_to_be_handed_over_says_so(monkeypatch: pytest.
     words = r"arguments \(\d{6} bytes\) are too large .* Set ansible_python_interpreter to /usr/bin/python3.99 .*, or split the task"
     with pytest.raises(FailedPrecondition, match=words):
         bootstrap._require_libraries({"vms": entries})
+
+
+def test_where_nothing_can_be_handed_over_the_interpreter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under Mitogen, Ansible's respawn has no zip to hand over, and would end in a traceback."""
+    monkeypatch.setattr(bootstrap, "matching_elsewhere", lambda: "/usr/bin/python3.99")
+    monkeypatch.setattr(thirdparty_pydantic, "HAS_PYDANTIC", False)
+    with pytest.raises(FailedPrecondition, match=r"\(not Mitogen\) .* Set ansible_python_interpreter to /usr/bin/python3.99 for this host"):
+        bootstrap._require_libraries({"name": "web"})
+
+
+def test_nothing_of_a_task_stays_on_the_path_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible.module_utils.basic.has_journal", False)
+    monkeypatch.setattr(bootstrap, "use_runtime", lambda: sys.path.insert(0, "/opt/vmcp/runtime/x/lib"))
+    before = list(sys.path)
+    seen: list[list[str]] = []
+
+    def task(call: Call) -> Outcome:
+        seen.append(list(sys.path))
+        return Outcome({"changed": False})
+
+    with patch_module_args({}), pytest.raises(SystemExit):
+        run({**HOST}, task)
+    assert (seen, sys.path) == ([["/opt/vmcp/runtime/x/lib", *before]], before)

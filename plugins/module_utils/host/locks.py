@@ -80,22 +80,29 @@ def vm_locks(
     """The locks of several VMs under one deadline, taken in name order so that two bulk runs cannot wait for each other."""
     deadline = time.monotonic() + timeout_s
     ordered = sorted(set(names))
-    _allow_open_files(len(ordered))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_open_files_allowed(len(ordered)))
         yield {name: stack.enter_context(held(layout.vm(name).lock, what, max(0.0, deadline - time.monotonic()), on_wait)) for name in ordered}
 
 
-def _allow_open_files(locks: int) -> None:
-    """A lock is an open file. A process is given 1024 by default, and may allow itself more. FailedPrecondition when it may not."""
+@contextlib.contextmanager
+def _open_files_allowed(locks: int) -> t.Iterator[None]:
+    """A lock is an open file. A process is given 1024 by default, and may allow itself more. FailedPrecondition when it may not. Taken back afterwards:
+    other tasks may follow in this process (Mitogen)."""
     wanted = locks + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
+        yield
         return
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise FailedPrecondition(
             f"A task on {locks} VMs holds as many files open, and this user may open {hard}. Raise that limit (nofile), or split the task."
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def holder(path: str) -> Holder | None:

@@ -89,12 +89,15 @@ def pause_s(seconds: float) -> Tree:
 class Playground:
     """Directories of one test, and Ansible on localhost with them.
 
-    C(prefix): words before the command (another user, a namespace). C(path): directories before PATH."""
+    C(prefix): words before the command (another user, a namespace). C(path): directories before PATH. C(python): runs Ansible, which is installed for
+    it, and the modules, unless C(modules_python) does that."""
 
     top: pathlib.Path
     path: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    python: str = sys.executable
+    modules_python: str = ""
     runs: int = 0
 
     @property
@@ -138,7 +141,8 @@ class Playground:
 
     def _run(self, words: list[str], deadline_s: float, environment: t.Mapping[str, str]) -> Results:
         record = self.top / f"record{time.monotonic_ns()}"
-        command = [sys.executable, str(pathlib.Path(sys.executable).with_name(words[0])), *words[1:], "-e", f"ansible_python_interpreter={sys.executable}"]
+        command = [self.python, str(pathlib.Path(self.python).with_name(words[0])), *words[1:]]
+        command += ["-e", f"ansible_python_interpreter={self.modules_python or self.python}"]
         ended = run_in_group([*self.prefix, *command], self._environ(record) | environment, deadline_s)
         lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
         assert lines, f"no task ran (exit code {ended.returncode}): {ended.stdout}"

@@ -7,73 +7,19 @@ Real QEMU on every machine; real Firecracker, in its jail, too where it is on PA
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import shutil
-import sys
 import time
 import typing as t
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-
-from guests import pvh_guest
-from hosts.nspawn import REPOSITORY, Host, HostUnavailable, systemd_host
+from ansible_collections.unkey.vmcp.tests.hosts.nspawn import Host
+from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import GREETING, backends, task
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
-GREETING = "up on a host with systemd"
-ENVIRON = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "minimal", "ANSIBLE_HOME": "/root/.ansible", "ANSIBLE_NOCOLOR": "1"}
-
-
-def _backends() -> list[str]:
-    real = shutil.which("firecracker") and shutil.which("jailer") and os.access("/dev/kvm", os.R_OK | os.W_OK)
-    if not real:
-        print("Firecracker under systemd is left out: firecracker and jailer are not both on PATH, or /dev/kvm does not open")
-    return ["qemu", "firecracker"] if real else ["qemu"]
-
-
-@pytest.fixture(scope="module")
-def host() -> t.Iterator[Host]:
-    try:
-        with systemd_host(packages=("qemu-system-x86",)) as made:
-            kernels = made.root / "opt" / "kernels"
-            kernels.mkdir(parents=True)
-            (kernels / "guest").write_bytes(pvh_guest(GREETING, "polite"))
-            yield made
-    except HostUnavailable as exc:
-        pytest.skip(str(exc))
-
-
-def task(host: Host, module: str, check: bool = True, **options: t.Any) -> dict[str, t.Any]:
-    """Runs one module ad hoc on the host; its result."""
-    command = [
-        sys.executable,
-        "-m",
-        "ansible",
-        "adhoc",
-        "-i",
-        "localhost,",
-        "-c",
-        "local",
-        "localhost",
-        "-m",
-        f"unkey.vmcp.{module}",
-        "-a",
-        json.dumps(options),
-    ]
-    done = host.run([*command, "-e", f"ansible_python_interpreter={sys.executable}"], environ=ENVIRON, timeout_s=180, check=False)
-    body = done.stdout[done.stdout.index("{") :] if "{" in done.stdout else ""
-    assert body, done.stdout + done.stderr
-    result: dict[str, t.Any] = json.loads(body)
-    assert done.returncode == 0 or not check, result
-    return result
-
 
 def spec(backend: str) -> dict[str, t.Any]:
-    return {"name": f"vm-{backend}", "backend": backend, "kernel": "/opt/kernels/guest", "memory": "128M"}
+    return {"name": f"vm-{backend}", "backend": backend, "kernel": "/opt/kernels/polite", "memory": "128M"}
 
 
 def state(host: Host, name: str) -> dict[str, t.Any]:
@@ -92,7 +38,7 @@ def processes_of(host: Host, name: str) -> list[int]:
     raise AssertionError(f"no cgroup of {name} is visible on the host")
 
 
-@pytest.mark.parametrize("backend", _backends())
+@pytest.mark.parametrize("backend", backends())
 def test_the_life_of_a_unit(host: Host, backend: str) -> None:
     vm = spec(backend)
     unit = f"vmcp-vm@{vm['name']}.service"
@@ -123,7 +69,7 @@ def test_the_life_of_a_unit(host: Host, backend: str) -> None:
         assert host.run(["test", "-e", path], check=False).returncode == 1, path
 
 
-@pytest.mark.parametrize("backend", _backends())
+@pytest.mark.parametrize("backend", backends())
 def test_a_crash_is_recorded_and_restarted_by_policy_without_ansible(host: Host, backend: str) -> None:
     vm = spec(backend)
     first = task(host, "vmcp_vm", **vm, state="running")
@@ -136,7 +82,7 @@ def test_a_crash_is_recorded_and_restarted_by_policy_without_ansible(host: Host,
     task(host, "vmcp_vm", name=vm["name"], state="absent")
 
 
-@pytest.mark.parametrize("backend", _backends())
+@pytest.mark.parametrize("backend", backends())
 def test_after_a_reboot_of_the_host_the_vm_is_back_and_a_run_finds_nothing_to_do(host: Host, backend: str) -> None:
     vm = spec(backend)
     before = task(host, "vmcp_vm", **vm, state="running", wait_for=["running", {"console": GREETING}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import threading
@@ -105,3 +106,14 @@ def test_a_failure_inside_releases(layout: Layout) -> None:
         raise ZeroDivisionError
     with locks.held(layout.host_lock, "me", 0):
         pass
+
+
+def test_more_files_than_usual_may_be_open_only_while_the_locks_are_held(layout: Layout) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        with locks.vm_locks(layout, [f"vm-{n}" for n in range(200)], "vms", 5):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (200 + locks._OTHER_FILES, hard)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (128, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

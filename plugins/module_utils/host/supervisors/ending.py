@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from ..layout import VmLayout
 
 POLL_S = 0.003
-# Asking systemd takes a process.
+# How often it is asked whether an end is abandoned.
 ABANDONED_POLL_S = 0.2
 # Killing takes the kernel no time, except for a process that waits for a dead disk; clearing up takes some processes of the shell.
 KILL_TIMEOUT_S = 15.0
@@ -31,31 +31,32 @@ NOT_ENDED = (
 CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
-def kill(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> None:
-    """SIGKILL, marked as asked for. C(abandoned): see C(wait_ended). DeadlineExceeded when the process is not gone in time."""
+def kill(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool], patience_s: float = 0.0) -> None:
+    """SIGKILL, marked as asked for. C(abandoned), C(patience_s): see C(wait_ended). DeadlineExceeded when the process is not gone in time."""
     processes.mark_stopping(vm, "request")
     processes.send(vm, signal.SIGKILL)
-    if not wait_ended(vm, max(deadline, time.monotonic() + KILL_TIMEOUT_S), abandoned):
+    if not wait_ended(vm, max(deadline, time.monotonic() + KILL_TIMEOUT_S), abandoned, patience_s):
         raise DeadlineExceeded(NOT_ENDED.format(name=vm.name, log=vm.vmm_log))
 
 
-def terminate(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> None:
+def terminate(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool], patience_s: float = 0.0) -> None:
     """SIGTERM, marked as asked for; at the deadline SIGKILL."""
     processes.mark_stopping(vm, "request")
     processes.send(vm, signal.SIGTERM)
-    if not wait_ended(vm, deadline, abandoned):
-        kill(vm, deadline, abandoned)
+    if not wait_ended(vm, deadline, abandoned, patience_s):
+        kill(vm, deadline, abandoned, patience_s)
 
 
-def wait_ended(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool]) -> bool:
+def wait_ended(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool], patience_s: float = 0.0) -> bool:
     """Until the recorded process is gone and its record cleared away, which is the last thing that C(ended) does. A restart by policy
-    in the meantime counts. When nobody is left to do that (C(abandoned) says so), it is done here."""
+    in the meantime counts. When nobody is left to do that (C(abandoned) says so), it is done here. C(patience_s): how long after the process's end
+    C(abandoned) is first asked; of many VMs that are waited for one after the other, most are cleared up after by then."""
     record = processes.recorded(vm)
     if record is None:
         return True
     if not processes.wait_gone(record, deadline):
         return False
-    look_again = 0.0
+    look_again = time.monotonic() + patience_s
     while (now := processes.recorded(vm)) is not None and now.boot_id == record.boot_id:
         if time.monotonic() >= look_again:
             look_again = time.monotonic() + ABANDONED_POLL_S
@@ -78,6 +79,12 @@ def clear_up_after(vm: VmLayout) -> None:
     run_verb(vm, "clear")
     with os_errors(f"remove {vm.supervisor}"):
         remove(vm.supervisor)
+
+
+def give_back(vm: VmLayout) -> None:
+    """What a VM that is to be removed still has of the host's (taps, access to files); its process has ended, and nobody is to read how."""
+    if os.path.lexists(f"{vm.run}/taps") or os.path.lexists(f"{vm.dir}/granted"):
+        clear_up_after(vm)
 
 
 def _require_ours(path: str) -> None:

@@ -93,8 +93,7 @@ class PlainSupervisor:
         self._end_trimming([vm.name for vm in vms])
         gone = [vm for vm in free if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
         for vm in gone:
-            if os.path.lexists(f"{vm.run}/taps") or os.path.lexists(f"{vm.dir}/granted"):
-                ending.clear_up_after(vm)
+            ending.give_back(vm)
         return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in here if vm not in gone}
 
     # --- inside -------------------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ TEMPLATE = "vmcp-vm@.service"
 TARGET = "vmcp.target"
 TIMER = "vmcp-console.timer"
 COMMAND_TIMEOUT_S = 30.0
+# Asking systemd takes a process, so it is asked only about an end that is not cleared up after this long, which takes milliseconds.
+PATIENCE_S = 0.2
+# States of a unit of which nothing runs.
+_THROUGH = ("inactive", "failed")
 
 _HEAD = "# Written by unkey.vmcp; changes are overwritten. Put your own into a drop-in: systemctl edit NAME.\n"
 _LAUNCH = f"/bin/sh {SYSTEM_STATE_DIR}/vms/%i/launch"
@@ -117,13 +121,13 @@ class SystemdSupervisor:
         return starting.watch(starts, deadline, _quiet)
 
     def kill(self, vm: VmLayout, deadline: float) -> None:
-        ending.kill(vm, deadline, _is_abandoned)
+        ending.kill(vm, deadline, _is_abandoned, PATIENCE_S)
 
     def terminate(self, vm: VmLayout, deadline: float) -> None:
-        ending.terminate(vm, deadline, _is_abandoned)
+        ending.terminate(vm, deadline, _is_abandoned, PATIENCE_S)
 
     def wait_ended(self, vm: VmLayout, deadline: float) -> bool:
-        return ending.wait_ended(vm, deadline, _is_abandoned)
+        return ending.wait_ended(vm, deadline, _is_abandoned, PATIENCE_S)
 
     def set_autostart(self, vm: VmLayout, on: bool) -> None:
         """No reload: the link is read when the host boots."""
@@ -137,26 +141,32 @@ class SystemdSupervisor:
         return os.path.lexists(_wants(vm))
 
     def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
-        units = [_unit(vm) for vm in vms]
-        failures = {}
         for vm in vms:
             self.set_autostart(vm, False)
             processes.mark_stopping(vm, "request")
             processes.send(vm, signal.SIGKILL)
         # A start that policy asked for may be on its way: stopping the unit takes it back.
-        _systemctl("stop", *units, timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
+        _systemctl("stop", *map(_unit, vms), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
+        states = _states(vms)
+        failures = {}
         for vm in vms:
-            if ending.wait_ended(vm, deadline, _is_abandoned):
-                ending.clear_up_after(vm)
+            record = processes.recorded(vm)
+            if states[vm.name] in _THROUGH and (record is None or processes.wait_gone(record, deadline)):
+                ending.give_back(vm)
             else:
                 failures[vm.name] = ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log)
-        # Fails for a unit that is not loaded, which is what is wanted.
-        _systemctl("reset-failed", *units, fails=True)
+        failed = [_unit(vm) for vm in vms if states[vm.name] == "failed"]
+        if failed:
+            _systemctl("reset-failed", *failed, fails=True)
         return failures
 
 
+def _unit_of(name: str) -> str:
+    return f"vmcp-vm@{name}.service"
+
+
 def _unit(vm: VmLayout) -> str:
-    return f"vmcp-vm@{vm.name}.service"
+    return _unit_of(vm.name)
 
 
 def _wants(vm: VmLayout) -> str:
@@ -176,15 +186,26 @@ def _link(path: str, target: str) -> bool:
 
 def _quiet(vms: t.Sequence[VmLayout]) -> set[str]:
     """Those of whose unit nothing runs."""
-    if not vms:
-        return set()
-    said = _systemctl("show", "--property=ActiveState", "--value", *(_unit(vm) for vm in vms)).split()
-    return {vm.name for vm, state in zip(vms, said, strict=False) if state in ("inactive", "failed")}
+    return {name for name, state in _states(vms).items() if state in _THROUGH}
 
 
 def _is_abandoned(vm: VmLayout) -> bool:
     """systemd is through with the unit, so nobody is going to clear up after the process."""
-    return _systemctl("show", "--property=ActiveState", "--value", _unit(vm)).strip() in ("inactive", "failed")
+    return bool(_quiet([vm]))
+
+
+def _states(vms: t.Sequence[VmLayout]) -> dict[str, str]:
+    """What systemd calls the ActiveState of each unit, by the VM's name. C(systemctl show) would ask for every property of each unit by itself; this is one
+    question however many there are. A unit that is not listed is not loaded, which is C(inactive)."""
+    if not vms:
+        return {}
+    which = _unit(vms[0]) if len(vms) == 1 else _unit_of("*")
+    states = {}
+    for line in _systemctl("list-units", "--all", "--full", "--plain", "--no-legend", which).splitlines():
+        # Unit, whether it is loaded, its state; before them, older versions mark a failed one.
+        words = line.lstrip("\u25cf* ").split(maxsplit=3)
+        states[words[0]] = words[2]
+    return {vm.name: states.get(_unit(vm), "inactive") for vm in vms}
 
 
 def _systemctl(*words: str, timeout_s: float = COMMAND_TIMEOUT_S, fails: bool = False) -> str:
