@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
-from ..errors import FailedPrecondition, VmcpError
+from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
 from .files import os_errors, sync_dir
-from .store import REMOVING
+from .locks import held
+from .store import REMOVING, unfinished
 from .trees import mount_points, mounts_below, remove_tree
 
 if t.TYPE_CHECKING:
@@ -30,7 +32,7 @@ def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_
     read = mount_points()
     # Usually none: then no path has to be looked at for it any more.
     points = [point for directory in (layout.vms, layout.run_dir) for point in mounts_below(directory, read)]
-    _sweep(layout, but=names)
+    _finish_others(layout, names, give_back, points)
     for name in names:
         try:
             vm = layout.vm(name)
@@ -42,11 +44,7 @@ def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_
     if not keep_data and any(found[name] is True for name in removed):
         _sync_names(layout)
     for name in removed:
-        doomed = _doomed(layout, name)
-        if os.path.lexists(doomed):
-            # Emptied first: giving back may have to write, and the disk may be full.
-            for entry in os.listdir(doomed):
-                remove_tree(f"{doomed}/{entry}", sync=False, points=points)
+        _empty(_doomed(layout, name), points)
     if removed:
         give_back(removed)
     for name in removed:
@@ -93,13 +91,21 @@ def _remove_all_but_data(vm: VmLayout) -> bool:
     return found
 
 
-def _sweep(layout: Layout, but: t.Collection[str]) -> None:
-    """What removals left that were cut off."""
-    with os_errors(f"list {layout.vms}"):
-        try:
-            entries = os.listdir(layout.vms)
-        except FileNotFoundError:
-            return
-    for entry in entries:
-        if entry.startswith(REMOVING) and entry.removeprefix(REMOVING) not in but:
-            remove_tree(f"{layout.vms}/{entry}")
+def _empty(doomed: str, points: t.Sequence[str]) -> None:
+    """Before what it had is given back: that may have to write, and the disk may be full."""
+    if os.path.lexists(doomed):
+        for entry in os.listdir(doomed):
+            remove_tree(f"{doomed}/{entry}", sync=False, points=points)
+
+
+def _finish_others(layout: Layout, but: t.Collection[str], give_back: t.Callable[[list[str]], object], points: t.Sequence[str]) -> None:
+    """Removals that were cut off. One whose VM somebody has the lock of is left to them, and what belongs to a new VM of that name is left to it."""
+    for name in unfinished(layout):
+        if name in but:
+            continue
+        with contextlib.suppress(DeadlineExceeded), held(layout.vm(name).lock, "finishing a removal that was cut off", 0):
+            doomed = _doomed(layout, name)
+            _empty(doomed, points)
+            if not os.path.lexists(layout.vm(name).dir):
+                give_back([name])
+            remove_tree(doomed, points=points)

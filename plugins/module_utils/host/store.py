@@ -205,3 +205,13 @@ def _digest(key: str, values: t.Mapping[str, t.Any]) -> str:
 
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
+
+
+def unfinished(layout: Layout) -> list[str]:
+    """Names of VMs whose removal is under way, or was cut off."""
+    with os_errors(f"list {layout.vms}"):
+        try:
+            entries = os.listdir(layout.vms)
+        except FileNotFoundError:
+            return []
+    return sorted(entry.removeprefix(REMOVING) for entry in entries if entry.startswith(REMOVING) and _NAME.fullmatch(entry.removeprefix(REMOVING)))

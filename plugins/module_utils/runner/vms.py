@@ -10,6 +10,7 @@ asks each VMM once.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing as t
 
@@ -17,7 +18,7 @@ from ..call import Call, Outcome
 from ..errors import InvalidArgument, Violation, VmcpError
 from ..host import locks
 from ..host.layout import Layout
-from ..host.store import Store
+from ..host.store import Store, unfinished
 from ..model.entries import Entries, Entry, read_entries
 from ..model.pruning import read_prune
 from ..planner.prune import Surplus, surplus
@@ -105,6 +106,9 @@ class _Task:
             return Surplus()
         there = {name: definition for name in self.store.names() if (definition := self._readable(name)) is not None}
         found = surplus(self.rule, self.entries.groups, self.entries.names, there)
+        # Of these there is no definition any more by which they could be found again.
+        cut_off = {name for name in unfinished(self.store.layout) if name not in self.entries.names and name not in there}
+        found = dataclasses.replace(found, pruned=tuple(sorted({*found.pruned, *cut_off})))
         if among is None:
             return found
         return Surplus(tuple(n for n in found.pruned if n in among), tuple(n for n in found.shrunk if n in among), found.kept)

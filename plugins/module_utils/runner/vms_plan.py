@@ -97,7 +97,7 @@ class Planned:
         for name in self.going.names:
             request = VmRequest(name, options={"state": "absent", **grace})
             found = situation(self.store, name)
-            if found.exists and not found.protected:
+            if (found.exists or found.leftovers) and not found.protected:
                 self.ones[name] = One(request, None, found, plan_removal(request, found))
 
     # --- what the host lacks -------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""C(vmcp_vm) as Ansible builds and ships it, run in processes of its own: many at once, or killed at a chosen point."""
+"""C(vmcp_vm) and C(vmcp_vms) as Ansible builds and ships them, run in processes of its own: many at once, or killed at a chosen point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import typing as t
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result
 
-MODULE = "ansible_collections.unkey.vmcp.plugins.modules.vmcp_vm"
+MODULES = "ansible_collections.unkey.vmcp.plugins.modules"
+# What Ansible is asked, so that it builds them: nothing is there, and nothing is done.
+_TRIFLES: dict[str, dict[str, t.Any]] = {"vmcp_vm": {"name": "nobody", "state": "absent"}, "vmcp_vms": {"vms": [{"name": "nobody", "state": "absent"}]}}
 DEADLINE_S = 60
 # The last line that a module prints is its result; warnings of libraries may come before.
 
@@ -49,13 +51,18 @@ class Ended:
 class BuiltModule:
     """The exploded module and the process that forks for each run. C(options): given to every run."""
 
-    def __init__(self, exploded: pathlib.Path, hidden: dict[str, t.Any]) -> None:
+    def __init__(self, exploded: pathlib.Path, hidden: dict[str, t.Any], name: str) -> None:
         self.options: dict[str, t.Any] = {}
         self._hidden = hidden
         program = pathlib.Path(__file__).with_name("zygote.py")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("UNKEY_VMCP_", "ANSIBLE_"))}
         self._zygote = subprocess.Popen(
-            [sys.executable, str(program), str(exploded), MODULE], cwd="/", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(program), str(exploded), f"{MODULES}.{name}"],
+            cwd="/",
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def run(self, *, kill_at: int | None = None, path: t.Sequence[str] = (), alone: bool = False, **options: t.Any) -> Ended:
@@ -98,12 +105,12 @@ class BuiltModule:
         self._zygote.wait(timeout=10)
 
 
-def build(directory: pathlib.Path) -> BuiltModule:
+def build(directory: pathlib.Path, name: str = "vmcp_vm") -> BuiltModule:
     """Lets Ansible build the module for a task, keeps the file, and has it unpack itself."""
     ground = Playground(directory, environment={"ANSIBLE_KEEP_REMOTE_FILES": "1"})
-    assert not ground.ad_hoc("vmcp_vm", name="nobody", state="absent").failed
-    (built,) = directory.glob("ansible/tmp/**/AnsiballZ_vmcp_vm.py")
+    assert not ground.ad_hoc(name, **_TRIFLES[name]).failed
+    (built,) = directory.glob(f"ansible/tmp/**/AnsiballZ_{name}.py")
     subprocess.run([sys.executable, str(built), "explode"], check=True, capture_output=True, timeout=60)
     exploded = built.parent / "debug_dir"
     arguments = json.loads((exploded / "args").read_text())["ANSIBLE_MODULE_ARGS"]
-    return BuiltModule(exploded, {key: value for key, value in arguments.items() if key.startswith("_ansible_")})
+    return BuiltModule(exploded, {key: value for key, value in arguments.items() if key.startswith("_ansible_")}, name)

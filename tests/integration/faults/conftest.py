@@ -33,3 +33,17 @@ def module(built_once: BuiltModule, ground: Playground) -> BuiltModule:
     """C(vmcp_vm) as Ansible ships it to a host, on this test's directories."""
     built_once.options = dict(ground.dirs)
     return built_once
+
+
+@pytest.fixture(scope="module")
+def many_built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
+    made = build(tmp_path_factory.mktemp("many"), "vmcp_vms")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def many(many_built_once: BuiltModule, ground: Playground) -> BuiltModule:
+    """C(vmcp_vms), likewise."""
+    many_built_once.options = dict(ground.dirs)
+    return many_built_once

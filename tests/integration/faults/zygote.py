@@ -40,6 +40,7 @@ class Sentry:
         os.pwrite = self._half_written(os.pwrite)  # type: ignore[assignment]
         signal.pidfd_send_signal = self._watched(signal.pidfd_send_signal, "signal")
         subprocess.run = self._then(subprocess.run)
+        os.posix_spawnp = self._spawned(os.posix_spawnp)  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, details: tuple[t.Any, ...]) -> None:
@@ -47,7 +48,7 @@ class Sentry:
             path, _mode, flags = details
             if isinstance(path, str) and not path.startswith("/dev/") and isinstance(flags, int) and flags & _WRITES:
                 self.due(f"open {path}")
-        elif event == "subprocess.Popen":
+        elif event in ("subprocess.Popen", "os.posix_spawn"):
             if _is_ours(details[1]):
                 self.due(f"run {details[1]}")
         elif event in _AUDITED and "/dev/log" not in str(details) and not _is_idle(event, details):
@@ -77,6 +78,14 @@ class Sentry:
 
         return watched
 
+    def _spawned(self, function: t.Callable[..., int]) -> t.Callable[..., int]:
+        def spawn(program: t.Any, command: t.Any, *rest: t.Any, **options: t.Any) -> int:
+            pid = function(program, command, *rest, **options)
+            self.due(f"after {command}")
+            return pid
+
+        return spawn
+
     def _then(self, function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         def run(command: t.Any, **options: t.Any) -> t.Any:
             done = function(command, **options)
@@ -97,7 +106,7 @@ def _is_idle(event: str, details: tuple[t.Any, ...]) -> bool:
 
 def _is_ours(command: t.Any) -> bool:
     """Supervisors and launch files; asking a VMM for its version changes nothing."""
-    return bool(command) and command[0] in ("setsid", "/bin/sh", "systemctl")
+    return bool(command) and command[0] in ("unshare", "/bin/sh", "systemctl")
 
 
 def child(run: dict[str, t.Any], module: str, output: int) -> t.NoReturn:

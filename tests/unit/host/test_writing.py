@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import allocations, writing
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.locks import held
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.removal import remove_vms
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.writing import FileText, Writing, commit
@@ -99,5 +100,16 @@ def test_many_are_removed_and_given_back_once(layout: Layout) -> None:
     told: list[list[str]] = []
     found = remove_vms(layout, ["a", "b", "nobody"], keep_data=False, give_back=told.append)
     assert found == {"a": True, "b": True, "nobody": False}
-    assert told == [["a", "b", "nobody"]]
+    assert told == [["old"], ["a", "b", "nobody"]], "what a removal had that was cut off is given back too"
     assert os.listdir(layout.vms) == ["c"] and os.listdir(layout.run_dir) == ["c"]
+
+
+def test_what_a_removal_left_that_was_cut_off_is_left_to_whoever_has_its_lock(layout: Layout) -> None:
+    os.makedirs(f"{layout.vms}/.removing-busy/data")
+    os.makedirs(f"{layout.vms}/.removing-anew/data")
+    Store(layout).save(Definition("anew", "qemu", "7.2", "/q", {}))
+    told: list[list[str]] = []
+    with held(layout.vm("busy").lock, "another task", 1):
+        remove_vms(layout, ["nobody"], keep_data=False, give_back=told.append)
+    assert told == [["nobody"]], "what the new VM of that name has stays its own"
+    assert sorted(os.listdir(layout.vms)) == [".removing-busy", "anew"]
