@@ -65,4 +65,4 @@ def test_nothing_is_left_of_many_vms(ground: Playground, module: BuiltModule, fi
         cycle()
     assert _host(ground) == before
     if bridge:
-        assert not [name for name in os.listdir(f"/sys/class/net/{bridge}/brif")], "taps on the bridge"
+        assert not os.listdir(f"/sys/class/net/{bridge}/brif"), "taps on the bridge"
