@@ -73,6 +73,11 @@ def measure(ground: Ground, count: int, jailed: bool, rounds: int) -> Figures:
 
 def rows(table: Table, figures: Figures, mode: str) -> None:
     what = f"{figures.count} VMs"
+
+    def at_500(name: str) -> float:
+        """What 500 would take, for a goal that is meant so."""
+        return figures.middle(name) * 500 / figures.count
+
     if figures.floor_start:
         ratio, removal = figures.ratio("start", "floor_start"), figures.ratio("remove", "floor_remove")
         table.add(
@@ -85,8 +90,8 @@ def rows(table: Table, figures: Figures, mode: str) -> None:
     else:
         table.add(f"{what} from nothing to the first console line, {mode}", f"{figures.middle('start'):.2f} s beyond ping")
         removal, removed = None, f"{figures.middle('remove'):.2f} s beyond ping"
-    table.add(f"the same again, nothing to change, {mode}", f"{figures.middle('again'):+.2f} s beyond ping", "<= 1.5 s at 500", figures.middle("again") <= 1.5)
-    table.add(f"`vmcp_vm_info` of {what} that run, {mode}", f"{figures.middle('info'):+.2f} s beyond ping", "<= 1.0 s at 500", figures.middle("info") <= 1.0)
+    table.add(f"the same again, nothing to change, {mode}", f"{figures.middle('again'):+.2f} s beyond ping", "<= 1.5 s at 500", at_500("again") <= 1.5)
+    table.add(f"`vmcp_vm_info` of {what} that run, {mode}", f"{figures.middle('info'):+.2f} s beyond ping", "<= 1.0 s at 500", at_500("info") <= 1.0)
     table.add(f"removing {what}, {mode}", removed, "<= 2 x", None if removal is None else removal <= 2)
     peak = max(figures.peaks.values())
     each = ", ".join(f"{name} {size / MIB:.0f}" for name, size in sorted(figures.peaks.items()))
