@@ -30,8 +30,9 @@ trim_all() {
 _LOOP = r"""
 some_run() {
     set +f
-    for pid in "$run"/*/pid; do
-        if [ -e "$pid" ]; then set -f; return 0; fi
+    for file in "$run"/*/pid; do
+        # One of a VMM that was killed with its supervisor stays until a task looks at the VM.
+        if [ -e "$file" ] && read -r pid _ < "$file" && [ -d "/proc/$pid" ]; then set -f; return 0; fi
     done
     set -f
     return 1

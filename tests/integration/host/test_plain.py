@@ -324,3 +324,16 @@ def test_the_process_that_bounds_logs_goes_with_the_last_vm(maker: Maker, plain:
     pathlib.Path(maker.layout.run_dir, ".progress.jsonl").touch()
     assert plain.remove([two], soon()) == {}
     until(lambda: not processes.is_live(trimmer), "it is gone")
+
+
+def test_the_process_that_bounds_logs_ends_when_no_vmm_is_left_whatever_files_are(maker: Maker, plain: PlainSupervisor) -> None:
+    vm = maker.define("web", maker.stub_spec("stay"))
+    assert plain.start([vm], soon()) == {}
+    trimmer = until(lambda: processes.parse_record(maker.layout.trimmer_lock), "it says who it is")
+    process = processes.current(vm)
+    assert process is not None
+    os.kill(supervisor_pid(maker, "web"), signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
+    assert os.path.exists(vm.pid)
+    # Two rounds of a second each without a VMM.
+    until(lambda: not processes.is_live(trimmer), "it is gone", 15)
