@@ -44,6 +44,8 @@ supervise() {
 watch() {
     status=127
     while :; do
+        # Before the wait: a signal that came while nothing was waited for yet would wake nobody.
+        if [ -n "$ending" ]; then ending=''; ( set -e; stop_vmm ) 9>&-; fi
         if [ -n "$adopted" ]; then
             # A process that is not our child ends without waking us.
             sleep 1 9>&- & wait "$!" 2>/dev/null
@@ -58,7 +60,6 @@ watch() {
                 Z*|X*|x*) wait "$vm" 2>/dev/null; status=$?; break ;;
             esac
         fi
-        if [ -n "$ending" ]; then ending=''; ( set -e; stop_vmm ) 9>&-; fi
     done
 }
 
