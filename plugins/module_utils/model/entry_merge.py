@@ -13,7 +13,7 @@ import collections.abc
 import typing as t
 
 from ..errors import Violation
-from .words import SHORT_OPTIONS
+from .words import SHORT_OPTIONS, stands_in
 
 Options = dict[str, t.Any]
 
@@ -25,9 +25,9 @@ def merge_entry(defaults: t.Mapping[str, t.Any], entry: t.Mapping[str, t.Any]) -
     if "config" in common:
         common["config"] = _inner(common["config"])
     for option, place in SHORT_OPTIONS.items():
-        if option in entry and _has(common.get("config"), place):
+        if option in entry and stands_in(common.get("config"), place):
             common["config"] = _without(common["config"], place)
-        if option in common and _has(inner, place):
+        if option in common and stands_in(inner, place):
             del common[option]
     over = {**entry, "config": inner} if "config" in entry else entry
     # A null at the top means the same as an option left out.
@@ -49,14 +49,6 @@ def _merged(under: t.Mapping[str, t.Any], over: t.Mapping[str, t.Any]) -> Option
 def _inner(config: t.Any) -> t.Any:
     """Without the outer document C({"config": …}) that the existing API's files have around it."""
     return config["config"] if isinstance(config, collections.abc.Mapping) and set(config) == {"config"} else config
-
-
-def _has(tree: t.Any, place: tuple[str, ...]) -> bool:
-    for step in place:
-        if not isinstance(tree, collections.abc.Mapping) or step not in tree:
-            return False
-        tree = tree[step]
-    return True
 
 
 def _without(tree: t.Mapping[str, t.Any], place: tuple[str, ...]) -> Options:

@@ -12,7 +12,7 @@ import typing as t
 from ..errors import Violation
 from .validate import validate_given
 from .walk import unwrap
-from .words import SHORT_OPTIONS
+from .words import SHORT_OPTIONS, stands_in
 
 
 def fold_short_options(params: t.Mapping[str, t.Any], config: t.Any = None) -> tuple[t.Any, list[Violation]]:
@@ -46,7 +46,7 @@ def fold_short_options(params: t.Mapping[str, t.Any], config: t.Any = None) -> t
 def options_used(params: t.Mapping[str, t.Any]) -> tuple[str, ...]:
     """The short options whose values are in the folded tree: those given, less those whose place the configuration fills too."""
     inner, _beside = unwrap(params.get("config"))
-    return tuple(option for option, place in SHORT_OPTIONS.items() if params.get(option) is not None and not _has(inner, place))
+    return tuple(option for option, place in SHORT_OPTIONS.items() if params.get(option) is not None and not stands_in(inner, place))
 
 
 def given_names(violations: t.Sequence[Violation], options: t.Sequence[str]) -> list[Violation]:
@@ -60,14 +60,6 @@ def given_names(violations: t.Sequence[Violation], options: t.Sequence[str]) -> 
                 field = option + field[len(path) :]
         named.append(Violation(field, violation.message))
     return named
-
-
-def _has(tree: t.Any, place: tuple[str, ...]) -> bool:
-    for step in place:
-        if not isinstance(tree, collections.abc.Mapping) or step not in tree:
-            return False
-        tree = tree[step]
-    return True
 
 
 def _entries(option: str, value: t.Any) -> t.Any:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import collections.abc
+import typing as t
+
 BACKENDS = ("cloudhypervisor", "firecracker", "qemu")
 BACKEND_CHOICES = (*BACKENDS, "auto")
 
@@ -47,3 +50,12 @@ COLLECTION_VERSION = "0.1.0"
 def at_most(a: str, b: str) -> bool:
     """Whether disruption C(a) is within C(b)."""
     return DISRUPTIONS.index(a) <= DISRUPTIONS.index(b)
+
+
+def stands_in(tree: t.Any, place: tuple[str, ...]) -> bool:
+    """Whether C(place), that of a short option, is written in the configuration C(tree), whatever stands there."""
+    for step in place:
+        if not isinstance(tree, collections.abc.Mapping) or step not in tree:
+            return False
+        tree = tree[step]
+    return True
