@@ -21,11 +21,15 @@ def firecracker(ground: Playground) -> Vmm:
     return use("firecracker", ground)
 
 
-@pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
-    made = build(tmp_path_factory.mktemp("built"))
+def _built(tmp_path_factory: pytest.TempPathFactory, name: str) -> t.Iterator[BuiltModule]:
+    made = build(tmp_path_factory.mktemp(name), name)
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
+    yield from _built(tmp_path_factory, "vmcp_vm")
 
 
 @pytest.fixture
@@ -37,9 +41,7 @@ def module(built_once: BuiltModule, ground: Playground) -> BuiltModule:
 
 @pytest.fixture(scope="module")
 def many_built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
-    made = build(tmp_path_factory.mktemp("many"), "vmcp_vms")
-    yield made
-    made.stop()
+    yield from _built(tmp_path_factory, "vmcp_vms")
 
 
 @pytest.fixture

@@ -17,17 +17,8 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.planner.desired import 
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.make import plan_removal, plan_vm
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.plan import Plan
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import HostView, Situation
+from ansible_collections.unkey.vmcp.tests.able_host import HOST
 
-HOST = HostView(
-    installed=(
-        Installed("qemu", "7.2.22", "/usr/bin/qemu-system-x86_64"),
-        Installed("firecracker", "1.16.1", "/opt/fc", {"jailer": "/opt/jailer"}, static=True),
-        Installed("cloudhypervisor", "53.0", "/opt/ch", {"ch-remote": "/opt/ch-remote"}),
-    ),
-    hardware_kvm=True,
-    kvm_usable=True,
-    root=True,
-)
 KERNEL = {"boot": {"kernel_path": "/boot/vmlinux"}}
 
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Installed
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import VmcpError
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Process
@@ -23,20 +22,11 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import BACK
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.desired import desire
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.make import plan_vm
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.plan import Plan
-from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import HostView, Situation
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import Situation
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import launch_of
+from ansible_collections.unkey.vmcp.tests.able_host import HOST
 from ansible_collections.unkey.vmcp.tests.trees import VALUES
 
-HOST = HostView(
-    installed=(
-        Installed("qemu", "7.2.22", "/usr/bin/qemu-system-x86_64"),
-        Installed("firecracker", "1.16.1", "/opt/fc", {"jailer": "/opt/jailer"}, static=True),
-        Installed("cloudhypervisor", "53.0", "/opt/ch", {"ch-remote": "/opt/ch-remote"}),
-    ),
-    hardware_kvm=True,
-    kvm_usable=True,
-    root=True,
-)
 LAYOUT = Layout("/var/lib/vmcp", "/run/vmcp")
 GENERATED = {"uid": 70000, "cid": 10000, "macs": {}, "taps": {}}
 # Of what an option may well be; what is none of these is in VALUES. By the last part of its path.

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Installed
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, NotFound
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Exit, Process
@@ -26,8 +25,9 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import BACK
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.desired import desire
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.make import plan_removal, plan_vm
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.plan import Plan, Step
-from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import HostView, Situation
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import Situation
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vm import run_vm
+from ansible_collections.unkey.vmcp.tests.able_host import HOST
 from ansible_collections.unkey.vmcp.tests.fakes import cloudhypervisor, firecracker
 from ansible_collections.unkey.vmcp.tests.fakes.firecracker_microvm import MicroVm
 from ansible_collections.unkey.vmcp.tests.fakes.micro_http import Server
@@ -43,16 +43,6 @@ TABLE: dict[str, dict[str, str]] = {
     "restarted": dict.fromkeys((*DOWN, "running", "paused"), "running"),
     "absent": dict.fromkeys((*DOWN, "running", "paused"), "absent"),
 }
-HOST = HostView(
-    installed=(
-        Installed("qemu", "7.2.22", "/usr/bin/qemu-system-x86_64"),
-        Installed("firecracker", "1.16.1", "/opt/fc", {"jailer": "/opt/jailer"}, static=True),
-        Installed("cloudhypervisor", "53.0", "/opt/ch", {"ch-remote": "/opt/ch-remote"}),
-    ),
-    hardware_kvm=True,
-    kvm_usable=True,
-    root=True,
-)
 KERNEL = {"boot": {"kernel_path": "/boot/vmlinux"}}
 
 
