@@ -140,7 +140,16 @@ def remove(path: str) -> None:
 
 def sync_dir(path: str) -> None:
     """Makes names in the directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_file(path: str) -> None:
+    """Makes what is in the file durable."""
+    _sync(path, os.O_NOFOLLOW)
+
+
+def _sync(path: str, flags: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:

@@ -135,7 +135,7 @@ clear_up() {
     if [ -d "$run/files" ]; then rmdir -- "$run/files" || :; fi
     if [ -d "$run/jail" ]; then rmdir -- "$run/jail" || :; fi
     set -- "$run/stopping" "$run/up" "$run/watched" "$run/mounts" "$run/vmm" \
-        "$run/satisfied.json" "$run/pid.new" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new"
+        "$run/satisfied.json" "$dir/restarts.new" "$dir/vmm.log.new" "$dir/events.new"
     for leftover; do
         if [ -e "$leftover" ]; then rm -rf --one-file-system -- "$@"; break; fi
     done

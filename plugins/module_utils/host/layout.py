@@ -79,6 +79,11 @@ class VmLayout:
         return f"{self.dir}/events.jsonl"
 
     @property
+    def granted(self) -> str:
+        """Access that the launch file gave the VM's uid to files of the host's, a line each; there while it is to be taken back."""
+        return f"{self.dir}/granted"
+
+    @property
     def data(self) -> str:
         """The VM's own: UEFI variables, disks, snapshots."""
         return f"{self.dir}/data"
@@ -103,6 +108,11 @@ class VmLayout:
     def problem(self) -> str:
         """Why a start failed, in a sentence."""
         return f"{self.run}/problem"
+
+    @property
+    def taps(self) -> str:
+        """Taps that the launch file made, a name a line."""
+        return f"{self.run}/taps"
 
     @property
     def supervisor(self) -> str:

@@ -14,7 +14,7 @@ import dataclasses
 import os
 import typing as t
 
-from .files import is_as, os_errors, remove, sync_dir, write_temporary
+from .files import is_as, os_errors, remove, sync_dir, sync_file, write_temporary
 
 # An fsync takes some tenths of a millisecond, syncfs tens of them, and it waits for what others have written too.
 FEW_FILES = 16
@@ -62,32 +62,24 @@ def commit(writings: t.Sequence[Writing], root: str) -> None:
     few = are_few(sum(len(pairs) for pairs in listed.values()))
     with os_errors(f"write below {root}"):
         try:
-            _sync([temporary for pairs in listed.values() for temporary, _path in pairs], root, few)
+            _sync([temporary for pairs in listed.values() for temporary, _path in pairs], sync_file, root, few)
             for pairs in listed.values():
                 for temporary, path in pairs:
                     os.rename(temporary, path)
                 if pairs:
-                    _sync(sorted({os.path.dirname(path) for _temporary, path in pairs}), root, few)
+                    _sync(sorted({os.path.dirname(path) for _temporary, path in pairs}), sync_dir, root, few)
         except OSError:
             for writing in writings:
                 writing.abandon()
             raise
 
 
-def _sync(paths: t.Sequence[str], root: str, few: bool) -> None:
+def _sync(paths: t.Sequence[str], sync_one: t.Callable[[str], None], root: str, few: bool) -> None:
     if not paths:
         return
     if few or not _sync_file_system(root):
         for path in paths:
-            sync_dir(path) if os.path.isdir(path) else _sync_file(path)
-
-
-def _sync_file(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            sync_one(path)
 
 
 def _sync_file_system(root: str) -> bool:

@@ -51,7 +51,7 @@ def test_what_fails_leaves_no_half(tmp_path: pathlib.Path, monkeypatch: pytest.M
     def full(path: str) -> None:
         raise OSError(28, "No space left on device", path)
 
-    monkeypatch.setattr(writing, "_sync_file", full)
+    monkeypatch.setattr(writing, "sync_file", full)
     with pytest.raises(FailedPrecondition, match="Free space on that file system"):
         commit(made, str(tmp_path))
     assert [os.listdir(tmp_path / str(index)) for index in range(3)] == [[], [], []]

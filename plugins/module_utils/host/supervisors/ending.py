@@ -83,7 +83,7 @@ def clear_up_after(vm: VmLayout) -> None:
 
 def give_back(vm: VmLayout) -> None:
     """What a VM that is to be removed still has of the host's (taps, access to files); its process has ended, and nobody is to read how."""
-    if os.path.lexists(f"{vm.run}/taps") or os.path.lexists(f"{vm.dir}/granted"):
+    if os.path.lexists(vm.taps) or os.path.lexists(vm.granted):
         clear_up_after(vm)
 
 
@@ -116,7 +116,7 @@ def run_verb(vm: VmLayout, *verb: str, timeout_s: float = 30.0) -> str:
 def start_failure(vm: VmLayout, otherwise: str) -> str:
     """Why a start failed, in one paragraph: the step, how the process ended, the last lines of its logs."""
     try:
-        problem = read_text(vm.run + "/problem").strip()
+        problem = read_text(vm.problem).strip()
     except FileNotFoundError:
         problem = otherwise
     ending = events.last_exit(events.read(vm))
