@@ -16,8 +16,10 @@ from ..host.store import Store
 from ..model.definition import Definition
 from ..planner.situation import Situation
 from .describe import describe
+from .each import each
 from .live import peer_uid, situation
 from .pending import drift_of, pending_of
+from .work import AT_A_TIME
 
 DESCRIBE_S = 5.0
 
@@ -33,8 +35,7 @@ def run_info(call: Call) -> Outcome:
     names = [n for n in wanted if n in there] if wanted is not None else sorted(there)
     gather = options.get("gather", [])
     vms = []
-    for name in names:
-        found = situation(store, name)
+    for found in each(names, lambda name: situation(store, name), AT_A_TIME):
         if found.exists and _selected(found, options):
             vms.append(_element(store, found, gather))
     missing = [n for n in wanted or () if n not in there]

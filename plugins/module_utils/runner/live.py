@@ -106,7 +106,7 @@ def _is_being_recorded(vm: VmLayout, history: t.Sequence[dict[str, t.Any]]) -> b
     if record is None or record.host_boot_id != processes.host_boot_id():
         return False
     # systemd leaves no such file, and always records.
-    supervisor = processes.parse_record(f"{vm.run}/supervisor")
+    supervisor = processes.parse_record(vm.supervisor)
     return supervisor is None or processes.is_live(supervisor)
 
 

@@ -19,6 +19,7 @@ from .live import ask_state, end_of, observe_socket, peer_uid, process_or_histor
 from .work import Context, Work, attempt, by_supervisor, running_as, who_may_run_it
 
 if t.TYPE_CHECKING:
+    from ..backends.port import Driver
     from ..host.port import Supervisor
 
 # A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
@@ -57,7 +58,6 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
 
 
 def _request_start(supervisor: Supervisor, works: t.Sequence[Work], deadline: float) -> None:
-    supervisor.ensure_installed()
     failed = supervisor.start([work.vm for work in works], deadline)
     for work in works:
         if failed.get(work.name):
@@ -112,19 +112,18 @@ def _is_up(work: Work, timeout_s: float, answers: Answers) -> bool:
 
 # --- pausing ------------------------------------------------------------------------------------------------
 def pause(context: Context, works: t.Sequence[Work]) -> None:
-    def one(work: Work) -> None:
-        definition = running_as(context, work)
-        driver(definition.backend).pause(work.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
-        _until_state(definition, work, "paused")
-
-    attempt(context, works, one)
+    _request(context, works, lambda backend: backend.pause, "paused")
 
 
 def resume(context: Context, works: t.Sequence[Work]) -> None:
+    _request(context, works, lambda backend: backend.resume, "running")
+
+
+def _request(context: Context, works: t.Sequence[Work], call: t.Callable[[Driver], t.Callable[[str, float, t.Optional[int]], None]], wanted: str) -> None:
     def one(work: Work) -> None:
         definition = running_as(context, work)
-        driver(definition.backend).resume(work.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
-        _until_state(definition, work, "running")
+        call(driver(definition.backend))(work.vm.api_socket, time.monotonic() + CALL_S, peer_uid(definition))
+        _until_state(definition, work, wanted)
 
     attempt(context, works, one)
 

@@ -9,13 +9,13 @@ import typing as t
 
 from ..call import Call, Outcome
 from ..errors import FailedPrecondition, InvalidArgument, VmcpError
-from ..host import events, files, locks, processes
+from ..host import files, locks
 from ..host.layout import Layout
 from ..host.store import Store
 from ..planner.situation import Situation
 from . import unchanged
 from .describe import describe
-from .live import LiveVm, require, running_as, situation
+from .live import situation
 
 if t.TYPE_CHECKING:
     from ..model.task import VmRequest
@@ -143,16 +143,10 @@ class _Task:
         return None
 
     def _wait(self) -> list[dict[str, t.Any]]:
-        from .waits import conditions, wait
+        from .vm_wait import wait_of
+        from .waits import finish
 
-        definition = running_as(self.store, self.name, None) or require(self.store, self.name, "wait for")
-        target = LiveVm(definition, self.vm)
-        process = processes.current(self.vm)
-        history = events.of_boot(events.read(self.vm), process.boot_id) if process else []
-        met_before = [str(event.get("condition")) for event in history if event["event"] == "met"]
-        wanted = conditions(self.request.wait_for, target)
-        timeout_s = self.request.option("wait_timeout")
-        return wait(target, wanted, timeout_s, met_before, lambda text: events.append(self.vm, "met", condition=text))
+        return finish(wait_of(self.store, self.vm, self.request, self.request.option("wait_timeout")))
 
     # --- telling ------------------------------------------------------------------------------------------
     def _say_wait(self, holder: object) -> None:

@@ -9,14 +9,14 @@ import typing as t
 
 from ..call import Call
 from ..errors import VmcpError
-from ..host import events, files, processes
+from ..host import files
 from ..host.store import Store
 from .apply import carry_out
 from .each import each
-from .live import LiveVm, require, running_as
 from .progress import Progress
-from .vms_plan import One, Planned
-from .waits import Wait, conditions, wait_all
+from .vm_wait import wait_of
+from .vms_plan import Planned
+from .waits import Wait, wait_all
 from .work import AT_A_TIME, Context, Work
 
 if t.TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _wait(call: Call, store: Store, planned: Planned, works: t.Sequence[Work], c
         one = planned.ones[work.name]
         if work.error is None and not work.left and one.request.wait_for and work.plan.state_after in ("running", "paused"):
             try:
-                waits[work.name] = _wait_of(call, store, one, work)
+                timeout_s = one.request.options.get("wait_timeout", call.options["wait_timeout"])
+                waits[work.name] = wait_of(store, work.vm, one.request, timeout_s, fresh="start" in work.done)
             except VmcpError as exc:
                 work.error = exc
     total = len(waits)
@@ -96,15 +97,3 @@ def _look(wait: Wait, waited_s: float) -> bool:
     except VmcpError as exc:
         wait.failed = exc
         return True
-
-
-def _wait_of(call: Call, store: Store, one: One, work: Work) -> Wait:
-    vm = work.vm
-    target = LiveVm(running_as(store, work.name, None) or require(store, work.name, "wait for"), vm)
-    process = processes.current(vm)
-    # Of a boot that has only just begun nothing can have been seen.
-    fresh = "start" in work.done
-    history = events.of_boot(events.read(vm), process.boot_id) if process and not fresh else []
-    met_before = [str(event.get("condition")) for event in history if event["event"] == "met"]
-    timeout_s = one.request.options.get("wait_timeout", call.options["wait_timeout"])
-    return Wait(target, conditions(one.request.wait_for, target), timeout_s, met_before, lambda text: events.append(vm, "met", condition=text))

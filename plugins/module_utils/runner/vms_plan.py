@@ -94,9 +94,9 @@ class Planned:
     def _remove_surplus(self) -> None:
         defaults = self.call.options.get("defaults") or {}
         grace = {"shutdown_timeout": defaults["shutdown_timeout"]} if isinstance(defaults.get("shutdown_timeout"), int) else {}
-        for name in self.going.names:
+        founds = each(self.going.names, lambda name: situation(self.store, name), AT_A_TIME)
+        for name, found in zip(self.going.names, founds, strict=True):
             request = VmRequest(name, options={"state": "absent", **grace})
-            found = situation(self.store, name)
             if (found.exists or found.leftovers) and not found.protected:
                 self.ones[name] = One(request, None, found, plan_removal(request, found))
 

@@ -228,7 +228,11 @@ def wait(
 
     DeadlineExceeded names the first that does not hold, with the console's last 20 lines; the VM's own error when its process ends
     meanwhile. The VM is left as it is."""
-    one = Wait(target, wanted, timeout_s, met_before, remember)
+    return finish(Wait(target, wanted, timeout_s, met_before, remember))
+
+
+def finish(one: Wait) -> list[dict[str, t.Any]]:
+    """As C(wait), for what has been made to be waited for."""
     wait_all([one], lambda waits, waited_s: [each.look(waited_s) for each in waits])
     if one.failed is not None:
         raise one.failed
