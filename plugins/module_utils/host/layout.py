@@ -214,6 +214,25 @@ class Layout:
         return f"{self.lock_dir}/.host"
 
     @property
+    def images(self) -> str:
+        """Images by name, and their content once for all names."""
+        return f"{self.state_dir}/images"
+
+    @property
+    def images_lock(self) -> str:
+        """Held, never for long, by whoever changes which content is there and who uses it."""
+        return f"{self.lock_dir}/.images"
+
+    def image_lock(self, name: str) -> str:
+        """Held by the task that makes the image, for as long as that takes."""
+        return f"{self.lock_dir}/.image-{name}"
+
+    @property
+    def kernels(self) -> str:
+        """Kernels by name and version, beside the VMMs."""
+        return f"{OPT_DIR}/kernels" if self.is_system else f"{self.state_dir}/kernels"
+
+    @property
     def trimmer_lock(self) -> str:
         """Held by the process that bounds the logs of VMs under the plain supervisor; says which one that is."""
         return f"{self.lock_dir}/.trimmer"
