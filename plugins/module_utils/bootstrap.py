@@ -8,6 +8,7 @@ Standard library and Ansible only, and small: it is loaded by every task, also b
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .call import Call, Outcome
 from .errors import FailedPrecondition, VmcpError
-from .runtime import forget_stand_ins, matching_elsewhere, use_runtime
+from .runtime import find_code, forget_stand_ins, lend_libraries, matching_elsewhere
 
 # Ansible's respawn hands the arguments to the other interpreter through a pipe that nobody reads meanwhile; past what a pipe holds it would wait for ever.
 RESPAWN_MAX_BYTES = 60_000
@@ -25,11 +26,40 @@ RESPAWN_MAX_BYTES = 60_000
 MASKED_MIN_LENGTH = 8
 
 
-def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], *, large: t.Sequence[str] = (), **module_options: t.Any) -> None:
+# What our action plugin adds to a task's options: C({hash: of the code on the controller, archive: path of a zip of it on this host, or nothing}).
+CODE_OPTION = "_code"
+# In the answer to the action plugin: the code is not on this host, and nothing was done.
+CODE_MISSING = "_code_missing"
+
+
+def core(module: str, function: str) -> t.Callable[[Call], Outcome]:
+    """A task of the core, by names below module_utils: C(core("runner.vm", "run_vm")). It is imported when it is called, which is after the code was found.
+
+    Ansible does not see such an import, and so does not send with each task what the host has already."""
+
+    def task(call: Call) -> Outcome:
+        name = f"{__package__}.{module}"
+        try:
+            loaded = importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if not str(exc.name).startswith(str(__package__)):
+                raise
+            raise FailedPrecondition(
+                f"The collection's code is not on this host ({exc.name} is missing), and did not come with the task: call the module by its full name, "
+                "unkey.vmcp.NAME, so that its action plugin brings it."
+            ) from exc
+        return t.cast("t.Callable[[Call], Outcome]", getattr(loaded, function))(call)
+
+    return task
+
+
+def run(
+    argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], *, large: t.Sequence[str] = (), reads_only: bool = False, **module_options: t.Any
+) -> None:
     """Runs one task: options in, result out, every error of ours as one readable failure.
 
-    C(task) imports what it runs in its own body, so that it comes from the installed runtime where that matches. C(large): options of which only the size is
-    logged and echoed."""
+    C(task): from C(core). C(large): options of which only the size is logged and echoed. C(reads_only): nothing is to be left on the host, also not the
+    code for later tasks."""
 
     class Module(AnsibleModule):
         """Ansible logs all options to syslog, whole, before a module gets a word in."""
@@ -38,26 +68,30 @@ def run(argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], *, l
 
         def _log_invocation(self) -> None:
             given = self.params
-            self.params = {**given, **_sizes(given, large)}
+            self.params = {name: value for name, value in {**given, **_sizes(given, large)}.items() if name != CODE_OPTION}
             super()._log_invocation()
             self.params = given
 
-    module = Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
+    module = Module(argument_spec={**argument_spec, CODE_OPTION: {"type": "dict"}}, supports_check_mode=True, **module_options)
+    act = not module.check_mode
+    code = module.params.pop(CODE_OPTION) or {}
     kept = list(sys.path)
     try:
-        use_runtime()
+        if code and not find_code(code["hash"], code.get("archive"), act and not reads_only, module.warn):
+            module.exit_json(failed=True, msg="The collection's code is not on this host yet.", **{CODE_MISSING: True})
+        lend_libraries()
         forget_stand_ins()
-        _run(module, argument_spec, task, large)
+        _run(module, argument_spec, act, task, large)
     finally:
         # Under Mitogen, the next task of this interpreter is somebody else's.
         sys.path[:] = kept
 
 
-def _run(module: AnsibleModule, argument_spec: dict[str, t.Any], task: t.Callable[[Call], Outcome], large: t.Sequence[str]) -> None:
+def _run(module: AnsibleModule, argument_spec: dict[str, t.Any], act: bool, task: t.Callable[[Call], Outcome], large: t.Sequence[str]) -> None:
     options = {k: v for k, v in module.params.items() if v is not None}
     call = Call(
         options=options,
-        act=not module.check_mode,
+        act=act,
         environ=dict(os.environ),
         uid=os.geteuid(),
         warn=module.warn,

@@ -5,17 +5,14 @@
 controller, outside of any module.
 
 A runtime is C(/opt/vmcp/runtime/VERSION-HASH/): C(lib/) (the libraries of requirements.txt and a byte-compiled copy of module_utils) and C(RUNTIME.json),
-C({"collection_version": …, "hash": …, "python": "3.11", "files": {PATH: CRC32}}).
-
-The hash names the directory. A module that runs cannot compute it, because Ansible sends it no more of module_utils than it imports: it compares C(files)
-with what it was sent (see C(runtime)).
+C({"collection_version": …, "hash": …, "python": "3.11"}). A module that runs cannot compute the hash, because Ansible sends it no more of module_utils than
+it imports: the action plugin tells it (C(plugin_utils/delivery)).
 """
 
 from __future__ import annotations
 
 import hashlib
 import pathlib
-import zlib
 
 LENGTH = 16
 
@@ -34,8 +31,3 @@ def runtime_hash(files: dict[str, bytes]) -> str:
         digest.update(f"{len(path)}:{path}{len(content)}:".encode())
         digest.update(content)
     return digest.hexdigest()[:LENGTH]
-
-
-def checksums(files: dict[str, bytes]) -> dict[str, int]:
-    """CRC-32 by path, as the directory of a zip has it. It finds versions that differ, not forgeries."""
-    return {path: zlib.crc32(content) for path, content in files.items()}

@@ -113,18 +113,11 @@ path:
 """
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import CONSOLE, HOST, LOCK
-from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
-from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
-
-
-def _task(call: Call) -> Outcome:
-    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.console import run_console
-
-    return run_console(call)
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import core, run
 
 
 def main() -> None:
-    run({**HOST, **LOCK, **CONSOLE}, _task)
+    run({**HOST, **LOCK, **CONSOLE}, core("runner.console", "run_console"), reads_only=True)
 
 
 if __name__ == "__main__":

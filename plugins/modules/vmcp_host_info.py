@@ -42,18 +42,11 @@ host:
 """
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, LOCK
-from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
-from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
-
-
-def _task(call: Call) -> Outcome:
-    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.host_info import run_host_info
-
-    return run_host_info(call)
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import core, run
 
 
 def main() -> None:
-    run({**HOST, **LOCK}, _task)
+    run({**HOST, **LOCK}, core("runner.host_info", "run_host_info"), reads_only=True)
 
 
 if __name__ == "__main__":

@@ -234,18 +234,11 @@ violations:
 """
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import ENDPOINT, HOST, LOCK, TASK, VM
-from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
-from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
-
-
-def _task(call: Call) -> Outcome:
-    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vm import run_vm
-
-    return run_vm(call)
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import core, run
 
 
 def main() -> None:
-    run({"name": {"type": "str", "required": True}, **HOST, **LOCK, **ENDPOINT, **VM, **TASK}, _task)
+    run({"name": {"type": "str", "required": True}, **HOST, **LOCK, **ENDPOINT, **VM, **TASK}, core("runner.vm", "run_vm"))
 
 
 if __name__ == "__main__":

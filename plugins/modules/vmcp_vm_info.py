@@ -98,18 +98,11 @@ hint:
 """
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import ENDPOINT, HOST, INFO, LOCK
-from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
-from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
-
-
-def _task(call: Call) -> Outcome:
-    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.info import run_info
-
-    return run_info(call)
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import core, run
 
 
 def main() -> None:
-    run({**HOST, **LOCK, **ENDPOINT, **INFO}, _task)
+    run({**HOST, **LOCK, **ENDPOINT, **INFO}, core("runner.info", "run_info"), reads_only=True)
 
 
 if __name__ == "__main__":

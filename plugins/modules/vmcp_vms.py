@@ -187,18 +187,11 @@ violations:
 """
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, LARGE, LOCK, VMS
-from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
-from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
-
-
-def _task(call: Call) -> Outcome:
-    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vms import run_vms
-
-    return run_vms(call)
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import core, run
 
 
 def main() -> None:
-    run({**HOST, **LOCK, **VMS}, _task, large=LARGE)
+    run({**HOST, **LOCK, **VMS}, core("runner.vms", "run_vms"), large=LARGE)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ LAYERS = (
     ("thirdparty", "thirdparty_pydantic"),
     ("model",),
     # Contracts, plain data that every layer above may speak of.
+    ("kept_code",),
     ("runtime", "argument_specs", "backends.port", "host.port", "capabilities.matrix", "capabilities.rules"),
     # What a backend can do is data, which lies with the backend; the matrix gathers it.
     ("backends.cloudhypervisor.features", "backends.firecracker.features", "backends.qemu.features"),

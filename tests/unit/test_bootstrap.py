@@ -63,7 +63,7 @@ def test_where_nothing_can_be_handed_over_the_interpreter_is_named(monkeypatch: 
 
 def test_nothing_of_a_task_stays_on_the_path_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ansible.module_utils.basic.has_journal", False)
-    monkeypatch.setattr(bootstrap, "use_runtime", lambda: sys.path.insert(0, "/opt/vmcp/runtime/x/lib"))
+    monkeypatch.setattr(bootstrap, "lend_libraries", lambda: sys.path.insert(0, "/opt/vmcp/runtime/x/lib"))
     before = list(sys.path)
     seen: list[list[str]] = []
 

@@ -26,12 +26,12 @@ package = "ansible_collections.unkey.vmcp.plugins.module_utils"
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors, runtime
 from ansible_collections.unkey.vmcp.plugins.module_utils.model import config, validate
 assert not importlib.import_module(package + ".thirdparty_pydantic").HAS_PYDANTIC
-runtime.use_runtime(base + "/none")
+runtime.lend_libraries(base + "/none")
 runtime.forget_stand_ins()
 assert sys.modules[package + ".model.config"] is config, "nothing has changed yet"
 
 before = list(sys.path)
-assert runtime.use_runtime(base) is None, "its code differs, so it is not used"
+runtime.lend_libraries(base)
 runtime.forget_stand_ins()
 print("added", [path for path in sys.path if path not in before])
 from ansible_collections.unkey.vmcp.plugins.module_utils.model import validate
@@ -45,7 +45,7 @@ def make_runtime(base: pathlib.Path, python: str) -> pathlib.Path:
     directory = base / f"{COLLECTION_VERSION}-0123456789abcdef"
     directory.mkdir(parents=True)
     (directory / "lib").symlink_to(pathlib.Path(pydantic.__file__).parents[1])
-    (directory / "RUNTIME.json").write_text(json.dumps({"python": python, "interpreter": sys.executable, "files": {"errors.py": 1}}))
+    (directory / "RUNTIME.json").write_text(json.dumps({"python": python, "interpreter": sys.executable}))
     return directory
 
 

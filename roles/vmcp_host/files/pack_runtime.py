@@ -24,7 +24,7 @@ def main(plugins: pathlib.Path, archive: str | None) -> None:
     print(f"{version}-{digest}")
     if archive is None:
         return
-    manifest = {"collection_version": version, "hash": digest, "files": identity["checksums"](files)}
+    manifest = {"collection_version": version, "hash": digest}
     members = {f"{PACKAGE}/{path}": content for path, content in files.items()}
     members["requirements.txt"] = (plugins.parent / "requirements.txt").read_bytes()
     members["RUNTIME.json"] = json.dumps(manifest, indent=2, sort_keys=True).encode()

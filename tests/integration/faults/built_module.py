@@ -13,7 +13,7 @@ import subprocess
 import sys
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, Playground, Result
 
 MODULES = "ansible_collections.unkey.vmcp.plugins.modules"
 # What Ansible is asked, so that it builds them: nothing is there, and nothing is done.
@@ -57,7 +57,7 @@ class BuiltModule:
         program = pathlib.Path(__file__).with_name("zygote.py")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("UNKEY_VMCP_", "ANSIBLE_"))}
         self._zygote = subprocess.Popen(
-            [sys.executable, str(program), str(exploded), f"{MODULES}.{name}"],
+            [sys.executable, str(program), str(exploded), f"{MODULES}.{name}", str(ROOT / "plugins" / "module_utils")],
             cwd="/",
             env=environment,
             stdin=subprocess.PIPE,
@@ -109,7 +109,8 @@ def build(directory: pathlib.Path, name: str = "vmcp_vm") -> BuiltModule:
     """Lets Ansible build the module for a task, keeps the file, and has it unpack itself."""
     ground = Playground(directory, environment={"ANSIBLE_KEEP_REMOTE_FILES": "1"})
     assert not ground.ad_hoc(name, **_TRIFLES[name]).failed
-    (built,) = directory.glob(f"ansible/tmp/**/AnsiballZ_{name}.py")
+    # Twice, where the host had not got the code yet: they are the same.
+    built = next(directory.glob(f"ansible/tmp/**/AnsiballZ_{name}.py"))
     subprocess.run([sys.executable, str(built), "explode"], check=True, capture_output=True, timeout=60)
     exploded = built.parent / "debug_dir"
     arguments = json.loads((exploded / "args").read_text())["ANSIBLE_MODULE_ARGS"]

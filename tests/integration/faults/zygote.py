@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process that has loaded the built module and forks for each run of it, so that a run costs milliseconds, and dies where it is told to.
 
-Arguments: the directory of the exploded module, the module's full name. Standard input: one JSON list of runs a line; standard output: one JSON list of
+Arguments: the directory of the exploded module, the module's full name, where the core is. Standard
+input: one JSON list of runs a line; standard output: one JSON list of
 ends a line. See C(built_module.py). It is a program of its own and imports nothing of this repository but what is in the built module."""
 
 from __future__ import annotations
@@ -151,11 +152,13 @@ def start(run: dict[str, t.Any], module: str, directory: pathlib.Path, number: i
 
 
 def main() -> None:
-    exploded, module = pathlib.Path(sys.argv[1]), sys.argv[2]
+    exploded, module, core = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     sys.path.insert(0, str(exploded))
     package = module.rpartition(".plugins.")[0] + ".plugins.module_utils"
-    top = exploded / package.replace(".", "/")
-    for found in pkgutil.walk_packages([str(top)], package + "."):
+    # As on a host that has the code: see runtime.py.
+    __import__(package)
+    sys.modules[package].__path__.insert(0, core)
+    for found in pkgutil.walk_packages([core], package + "."):
         __import__(found.name)
     __import__("httpx")
     replies = os.fdopen(os.dup(1), "w")
