@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .model.words import APPLY, BACKEND_CHOICES, DISRUPTIONS, KEEP, STATES_REPORTED, STATES_REQUESTED, SUPERVISORS, WORKLOADS
+from .model.words import APPLY, BACKEND_CHOICES, DISK_FORMATS, DISRUPTIONS, KEEP, STATES_REPORTED, STATES_REQUESTED, SUPERVISORS, WORKLOADS
 
 Spec = dict[str, t.Any]
 
@@ -88,3 +88,20 @@ CONSOLE: Spec = {
     "wait_timeout": {"type": "int", "default": 120},
     "max_bytes": {"type": "int", "default": 262144},
 }
+
+DISK: Spec = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+    "size": {"type": "raw"},
+    "format": {"type": "str", "choices": list(DISK_FORMATS)},
+    "preallocate": {"type": "bool"},
+    "volume_group": {"type": "str"},
+    "thin_pool": {"type": "str"},
+    "filesystem": {"type": "raw"},
+    "content": {"type": "path"},
+    "source": {"type": "dict"},
+    "force": {"type": "bool", "default": False},
+    "apply": {"type": "str", "default": "now", "choices": list(APPLY)},
+}
+
+DISK_INFO: Spec = {"names": {"type": "list", "elements": "str", "aliases": ["name"]}}

@@ -132,6 +132,8 @@ class Driver(t.Protocol):
     has_monitor: bool
     # Whether the guest's vsock is the host kernel's (AF_VSOCK) and not a unix socket.
     host_vsock: bool
+    # Whether a VMM that is told of a new size extends the disk's file itself; else that is done before.
+    extends_disks: bool
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """Pure: the whole command line and documents of this VM."""
@@ -150,6 +152,9 @@ class Driver(t.Protocol):
 
     def request_shutdown(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> bool:
         """Asks the guest to shut down. False when this backend has no way to ask (the caller goes on to force)."""
+
+    def resize_disk(self, socket: str, config: VmConfig, disk_id: str, size_bytes: int, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        """Tells the VMM, and through it the guest, that the disk with this id of ours has grown to C(size_bytes). Idempotent. C(config): with which it runs."""
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
         """C({"config": …, "counters": …, "console_path": …}): the unified configuration read back from the VMM, for drift and endpoints."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .matrix import SUPPORTED, Capabilities, lookup
+from .matrix import SUPPORTED, Capabilities, lookup, older
 
 TITLES = {"cloudhypervisor": "Cloud Hypervisor", "firecracker": "Firecracker", "qemu": "QEMU"}
 
@@ -43,3 +43,9 @@ def supports(backend: str, key: str) -> bool:
     """Whether a backend, in its newest version, can do what is beside the configuration tree: C(restart_policy.on_reboot=stop), C(security.jail=true)."""
     support = lookup(capabilities_of(backend).support[key], None)
     return support is not None and support.level == SUPPORTED
+
+
+def grows_live(backend: str, version: t.Optional[str], format_: str) -> bool:
+    """Whether a VMM that runs can be told that a disk of this format (C(raw), C(qcow2), C(lvm)) has grown."""
+    formats = capabilities_of(backend).traits.grows_live
+    return format_ in formats and (not version or not older(version, formats[format_]))

@@ -173,6 +173,20 @@ class VmLayout:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiskLayout:
+    """The files of one disk that outlives VMs. C(making): where it is made, until it is whole and gets its name."""
+
+    name: str
+    dir: str
+    making: str
+    lock: str
+
+    @property
+    def record(self) -> str:
+        return f"{self.dir}/disk.json"
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """The two roots. C(Layout.resolve) knows the defaults of root and of other users."""
 
@@ -240,6 +254,18 @@ class Layout:
     @property
     def allocations(self) -> str:
         return f"{self.state_dir}/allocations.json"
+
+    @property
+    def disks(self) -> str:
+        return f"{self.state_dir}/disks"
+
+    @property
+    def disks_lock(self) -> str:
+        """Held while somebody settles which VM uses which disk."""
+        return f"{self.lock_dir}/.disks"
+
+    def disk(self, name: str) -> DiskLayout:
+        return DiskLayout(name=name, dir=f"{self.disks}/{name}", making=f"{self.disks}/.making-{name}", lock=f"{self.lock_dir}/.disk.{name}")
 
     def vm(self, name: str) -> VmLayout:
         return VmLayout(name=name, dir=f"{self.vms}/{name}", run=f"{self.run_dir}/{name}", lock=f"{self.lock_dir}/{name}")

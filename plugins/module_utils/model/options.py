@@ -38,7 +38,7 @@ class Option:
     default: t.Any = None
 
 
-def _choice(words: t.Sequence[str]) -> Reader:
+def choice(words: t.Sequence[str]) -> Reader:
     def read(value: t.Any) -> str:
         if value not in words:
             shown = f", not '{value}'" if isinstance(value, str) and value.isprintable() and len(value) <= 40 else ""
@@ -48,7 +48,7 @@ def _choice(words: t.Sequence[str]) -> Reader:
     return read
 
 
-def _seconds(value: t.Any) -> int:
+def seconds(value: t.Any) -> int:
     return _between(value, 0, TIMEOUT_MAX_S, "seconds")
 
 
@@ -59,7 +59,7 @@ def _between(value: t.Any, least: int, most: int, what: str = "") -> int:
     return int(number)
 
 
-def _name(value: t.Any) -> str:
+def read_name(value: t.Any) -> str:
     # YAML makes a number of the name 123.
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not re.fullmatch(NAME_PATTERN, text):
@@ -112,7 +112,7 @@ def _labels(value: t.Any) -> dict[str, str]:
     return labels
 
 
-def _record(readers: t.Mapping[str, Reader]) -> Reader:
+def record(readers: t.Mapping[str, Reader]) -> Reader:
     """A dictionary of known keys; a null stays: it asks for the default again."""
 
     def read(value: t.Any) -> dict[str, t.Any]:
@@ -136,7 +136,7 @@ def _record(readers: t.Mapping[str, Reader]) -> Reader:
 
 def _on_crash(value: t.Any) -> str:
     # YAML makes a boolean of the word no.
-    return _choice(("no", "restart"))("no" if value is False else value)
+    return choice(("no", "restart"))("no" if value is False else value)
 
 
 def _uid(value: t.Any) -> int:
@@ -147,26 +147,24 @@ def _uid(value: t.Any) -> int:
 
 
 OPTIONS: dict[str, Option] = {
-    "name": Option(_name),
-    "state": Option(_choice(STATES_REQUESTED), "present"),
-    "backend": Option(_choice(BACKEND_CHOICES)),
+    "name": Option(read_name),
+    "state": Option(choice(STATES_REQUESTED), "present"),
+    "backend": Option(choice(BACKEND_CHOICES)),
     "backend_version": Option(_backend_version),
-    "workload": Option(_choice(WORKLOADS)),
+    "workload": Option(choice(WORKLOADS)),
     "labels": Option(_labels),
     "autostart": Option(read_flag),
     "protected": Option(read_flag),
-    "restart_policy": Option(
-        _record({"on_reboot": _choice(("restart", "stop")), "on_crash": _on_crash, "max_per_hour": lambda value: _between(value, 1, 3600)})
-    ),
-    "security": Option(_record({"jail": read_flag, "seccomp": read_flag, "uid": _uid})),
-    "allow_disruption": Option(_choice(DISRUPTIONS), "none"),
-    "apply": Option(_choice(APPLY), "now"),
-    "shutdown_timeout": Option(_seconds),
-    "wait_timeout": Option(_seconds, 120),
-    "lock_timeout": Option(_seconds, 60),
+    "restart_policy": Option(record({"on_reboot": choice(("restart", "stop")), "on_crash": _on_crash, "max_per_hour": lambda value: _between(value, 1, 3600)})),
+    "security": Option(record({"jail": read_flag, "seccomp": read_flag, "uid": _uid})),
+    "allow_disruption": Option(choice(DISRUPTIONS), "none"),
+    "apply": Option(choice(APPLY), "now"),
+    "shutdown_timeout": Option(seconds),
+    "wait_timeout": Option(seconds, 120),
+    "lock_timeout": Option(seconds, 60),
     "endpoint": Option(_endpoint),
     "keep": Option(_list_of(KEEP), []),
-    "supervisor": Option(_choice(SUPERVISORS)),
+    "supervisor": Option(choice(SUPERVISORS)),
     "state_dir": Option(read_host_path),
     "run_dir": Option(read_host_path),
 }

@@ -21,6 +21,10 @@ WORKLOADS = ("serverless", "persistent", "development", "production")
 DISRUPTIONS = ("none", "restart", "recreate", "replace_data")
 
 APPLY = ("now", "next_boot")
+# Kinds of disks that we make, and what they may be cloned from.
+DISK_FORMATS = ("raw", "qcow2", "lvm")
+DISK_SOURCES = ("image", "disk", "path")
+FILESYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "swap")
 SUPERVISORS = ("auto", "systemd", "plain")
 KEEP = ("disks", "snapshots")
 

@@ -30,6 +30,7 @@ _CALLS: dict[str, tuple[str, str]] = {
     "vm.power-button": ("PUT", "press the VM's power button"),
     "vm.shutdown": ("PUT", "shut the VM down"),
     "vm.delete": ("PUT", "delete the VM"),
+    "vm.resize-disk": ("PUT", "resize a disk of the VM"),
 }
 
 
@@ -74,6 +75,11 @@ def shutdown(connection: Connection) -> None:
 
 def delete(connection: Connection) -> None:
     _call(connection, "vm.delete")
+
+
+def resize_disk(connection: Connection, disk: str, size_bytes: int) -> None:
+    """The VMM extends the file, and tells the guest."""
+    _call(connection, "vm.resize-disk", {"id": disk, "desired_size": size_bytes})
 
 
 def refusal_words(status: int, body: str) -> str:

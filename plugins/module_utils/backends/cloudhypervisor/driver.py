@@ -13,7 +13,7 @@ from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..quoting import quoted
 from ..unix_http import Connection, parse_json, raw_request
 from . import client, launch, readback, translate
-from .words import parse_version
+from .words import parse_version, wire_id
 
 if t.TYPE_CHECKING:
     from ...host.layout import VmLayout
@@ -30,6 +30,7 @@ class Driver:
     name = "cloudhypervisor"
     has_monitor = False
     host_vsock = False
+    extends_disks = True
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """Cloud Hypervisor has no metadata service: C(metadata) is the capability check's to refuse."""
@@ -58,6 +59,10 @@ class Driver:
         self.resume(socket, deadline, peer_uid)
         client.power_button(Connection(socket, deadline, peer_uid))
         return True
+
+    def resize_disk(self, socket: str, config: VmConfig, disk_id: str, size_bytes: int, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        root = any(disk.id == disk_id and disk.is_root_device for disk in config.storage)
+        client.resize_disk(Connection(socket, deadline, peer_uid), wire_id("root" if root else "disk", disk_id), size_bytes)
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
         """Counters are empty for a VM that is not booted. Paths in C(config) are as the VMM sees them (see C(readback.unified))."""

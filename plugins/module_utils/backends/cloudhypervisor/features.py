@@ -8,7 +8,7 @@ Published figures are those of the support matrix that users know."""
 from __future__ import annotations
 
 from ...capabilities import rules
-from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, inert, no, yes
+from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, Traits, inert, no, yes
 from ...model.units import MIB
 
 CAPABILITIES = Capabilities(
@@ -136,6 +136,7 @@ CAPABILITIES = Capabilities(
         Rule("Memory zones leave no room for growth.", rules.zones_do_not_grow),
         Rule("One PCI segment has room for 29 devices of yours.", rules.one_pci_segment),
     ),
+    traits=Traits(grows_live={"raw": "50", "qcow2": "51"}),
     abilities={
         "best_for": "long-lived, stateful, needs resize or devices",
         "accelerator": "hardware KVM",

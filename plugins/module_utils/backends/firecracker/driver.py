@@ -33,6 +33,7 @@ class Driver:
     name = "firecracker"
     has_monitor = False
     host_vsock = False
+    extends_disks = False
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         from .launch import launch_spec
@@ -71,6 +72,17 @@ class Driver:
                 return False
             raise
         return True
+
+    def resize_disk(self, socket: str, config: VmConfig, disk_id: str, size_bytes: int, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        """The file has its new size already; Firecracker looks at it again when it is given the path that it has."""
+        from . import translate
+
+        client = _client(socket, deadline, peer_uid)
+        ids = [translate.disk_wire_id(position, disk) for position, disk in enumerate(config.storage) if disk.id == disk_id]
+        found = [drive for drive in client.vm_config().get("drives") or [] if isinstance(drive, dict) and drive.get("drive_id") in ids]
+        if not found or not isinstance(found[0].get("path_on_host"), str):
+            raise Internal(f"The Firecracker behind {socket} has no drive for disk {disk_id}, with which it was started.")
+        client.patch_drive(str(found[0]["drive_id"]), str(found[0]["path_on_host"]))
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
         from . import readback

@@ -135,7 +135,7 @@ CAPABILITIES = Capabilities(
         Rule("Metadata needs a network interface.", rules.metadata_needs_an_interface),
         Rule("A reboot of the guest cannot be told from its power-off.", rules.reboot_looks_like_poweroff, notice=True),
     ),
-    traits=Traits(kernels=("elf", "image"), jailer="jailer"),
+    traits=Traits(kernels=("elf", "image"), jailer="jailer", grows_live={"raw": None, "lvm": None}),
     abilities={
         "best_for": "short-lived, dense, multi-tenant",
         "accelerator": "hardware KVM",

@@ -242,6 +242,11 @@ def system_reset(qmp: Connection) -> None:
     qmp.execute("system_reset")
 
 
+def block_resize(qmp: Connection, drive: str, size_bytes: int) -> None:
+    """Grows the image behind a drive, and tells the guest."""
+    qmp.execute("block_resize", {"device": drive, "size": size_bytes})
+
+
 def run_state(qmp: Connection) -> str:
     status = qmp.execute("query-status")
     if not isinstance(status, dict) or not isinstance(status.get("status"), str):

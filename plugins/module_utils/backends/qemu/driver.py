@@ -11,7 +11,7 @@ from ...errors import FailedPrecondition, Internal
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..quoting import quoted
 from . import client, launch, readback
-from .words import RUN_STATES, STANDING_RUN_STATES
+from .words import RUN_STATES, STANDING_RUN_STATES, wire_id
 
 if t.TYPE_CHECKING:
     from ...host.layout import VmLayout
@@ -39,6 +39,7 @@ class Driver:
     name = "qemu"
     has_monitor = True
     host_vsock = True
+    extends_disks = True
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """QEMU has no metadata service: C(metadata) is the capability check's to refuse."""
@@ -67,6 +68,10 @@ class Driver:
             client.cont(qmp)
             client.system_powerdown(qmp)
             return True
+
+    def resize_disk(self, socket: str, config: VmConfig, disk_id: str, size_bytes: int, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        with client.Connection(socket, deadline, peer_uid) as qmp:
+            client.block_resize(qmp, wire_id("disk", disk_id), size_bytes)
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
         """Paths in C(config) are as QEMU sees them; what QEMU does not tell is left out (see C(readback))."""

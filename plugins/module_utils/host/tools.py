@@ -1,0 +1,80 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the distribution's tools (mkfs, qemu-img, lvm …) with a deadline, and makes one readable error of what they say. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import typing as t
+
+from ..errors import DeadlineExceeded, FailedPrecondition, Violation
+
+# PATH of a module is what sshd or sudo left of it.
+_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+# For what reads or writes a whole disk.
+LONG_S = 3600.0
+SHORT_S = 60.0
+# Tool -> the package that has it, as Debian and Red Hat call it.
+PACKAGES = {
+    "mke2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
+    "mkswap": "util-linux",
+    "blkid": "util-linux",
+    "qemu-img": "qemu-utils (Debian) or qemu-img (Red Hat)",
+    "lvcreate": "lvm2",
+    "lvextend": "lvm2",
+    "lvremove": "lvm2",
+    "lvs": "lvm2",
+}
+
+
+def find(tool: str) -> t.Optional[str]:
+    return shutil.which(tool, path=os.pathsep.join((*_PATH, os.environ.get("PATH", ""))))
+
+
+def lacks(field: str, tools: t.Iterable[str]) -> list[Violation]:
+    """For each of the tools that is not on this host, by the package that has it."""
+    missing = dict.fromkeys(PACKAGES[tool] for tool in tools if find(tool) is None)
+    return [Violation(field, f"needs a tool of the package {package}, which this host lacks. Install it.") for package in missing]
+
+
+def run(tool: str, *words: str, doing: str, timeout_s: float = LONG_S, codes: t.Sequence[int] = (0,), pass_fds: t.Sequence[int] = ()) -> str:
+    """What the tool prints. C(doing) completes the sentence "Cannot …". C(codes): exit codes that are no failure.
+
+    FailedPrecondition with the tool's last words, DeadlineExceeded when it does not end."""
+    binary = find(tool)
+    if binary is None:
+        raise FailedPrecondition(f"Cannot {doing}: this host lacks {tool}. Install the package {PACKAGES[tool]}.")
+    environment = {"PATH": os.pathsep.join(_PATH), "LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1"}
+    try:
+        done = subprocess.run(
+            [binary, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            env=environment,
+            check=False,
+            pass_fds=pass_fds,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise DeadlineExceeded(f"Cannot {doing}: {tool} did not end within {timeout_s:.0f} s. Look at the host's disks and run the task again.") from exc
+    except OSError as exc:
+        raise FailedPrecondition(f"Cannot {doing}: {binary} does not run ({exc.strerror}). Install the package {PACKAGES[tool]} again.") from exc
+    if done.returncode not in codes:
+        said = [line for line in _printable(done.stderr or done.stdout).split("\n") if line.strip()]
+        why = " | ".join(line.strip() for line in said[-3:])[:600].rstrip(".") or f"exit code {done.returncode}"
+        raise FailedPrecondition(f"Cannot {doing}: {tool} says: {why}.", details={"tool": tool, "exit_code": done.returncode})
+    return _printable(done.stdout)
+
+
+def _printable(body: bytes) -> str:
+    return "".join(c for c in body.decode("utf-8", "replace") if c in "\n\t" or c.isprintable())
