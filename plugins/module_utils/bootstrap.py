@@ -18,7 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .call import Call, Outcome
 from .errors import FailedPrecondition, VmcpError
-from .runtime import find_code, forget_stand_ins, lend_libraries, matching_elsewhere
+from .runtime import find_code, forget_stand_ins, is_installed, lend_libraries, matching_elsewhere
 
 # Ansible's respawn hands the arguments to the other interpreter through a pipe that nobody reads meanwhile; past what a pipe holds it would wait for ever.
 RESPAWN_MAX_BYTES = 60_000
@@ -126,12 +126,11 @@ def _hide_secrets(module: AnsibleModule, argument_spec: dict[str, t.Any]) -> Non
 
 
 def _require_libraries(options: t.Mapping[str, t.Any]) -> None:
-    """Pydantic must be there before a model is. Where another Python has our runtime, the task runs again there, as a last resort."""
-    from .thirdparty import REMEDY
-    from .thirdparty_pydantic import HAS_PYDANTIC
-
-    if HAS_PYDANTIC:
+    """Pydantic must be there, though only what is wrong needs it. Where another Python has our runtime, the task runs again there, as a last resort."""
+    if is_installed("pydantic"):
         return
+    from .thirdparty import REMEDY
+
     interpreter = matching_elsewhere()
     if interpreter is None:
         raise FailedPrecondition(f"The Python library pydantic is missing for {os.path.realpath('/proc/self/exe')}. {REMEDY}")

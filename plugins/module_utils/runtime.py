@@ -55,7 +55,7 @@ def lend_libraries(base: str = RUNTIME_DIR) -> None:
     """Makes the libraries of a runtime for this Python importable, after everything else, where the interpreter has none.
 
     Their versions are right, since the version of the collection is. Its copy of our code stays out of sight: our package has its path already."""
-    if _is_installed("pydantic"):
+    if is_installed("pydantic"):
         return
     for directory in _runtimes(base):
         if _fits(_manifest(directory)):
@@ -72,7 +72,8 @@ def _look_in(place: str) -> None:
                 module.__path__ = [directory, *module.__path__]
 
 
-def _is_installed(library: str) -> bool:
+def is_installed(library: str) -> bool:
+    """Whether it could be imported; it is not, which would take its time."""
     # Not importlib.util.find_spec: Mitogen says of everything that it could fetch it from the controller.
     return importlib.machinery.PathFinder.find_spec(library) is not None
 
@@ -84,7 +85,7 @@ def forget_stand_ins() -> None:
     if loaded is None or loaded.HAS_PYDANTIC:
         return
     importlib.invalidate_caches()
-    if not _is_installed("pydantic"):
+    if not is_installed("pydantic"):
         return
     kept = {f"{_PACKAGE}.{name}" for name in _KEPT}
     for name in [name for name in sys.modules if name.startswith(f"{_PACKAGE}.") and name not in kept]:

@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.plugins.module_utils import bootstrap, thirdparty_pydantic
+from ansible_collections.unkey.vmcp.plugins.module_utils import bootstrap
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, LARGE, LOCK, VMS
 from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
@@ -46,7 +46,7 @@ def test_large_options_are_neither_logged_nor_echoed_and_reach_the_task(monkeypa
 def test_a_task_that_is_too_large_to_be_handed_over_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ansible's respawn would wait for ever: it writes all arguments into a pipe that nobody reads yet."""
     monkeypatch.setattr(bootstrap, "matching_elsewhere", lambda: "/usr/bin/python3.99")
-    monkeypatch.setattr(thirdparty_pydantic, "HAS_PYDANTIC", False)
+    monkeypatch.setattr(bootstrap, "is_installed", lambda library: False)
     entries = [{"name": f"vm-{index}", "kernel_args": "x" * 100} for index in range(1000)]
     words = r"arguments \(\d{6} bytes\) are too large .* Set ansible_python_interpreter to /usr/bin/python3.99 .*, or split the task"
     with pytest.raises(FailedPrecondition, match=words):
@@ -56,7 +56,7 @@ def test_a_task_that_is_too_large_to_be_handed_over_says_so(monkeypatch: pytest.
 def test_where_nothing_can_be_handed_over_the_interpreter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under Mitogen, Ansible's respawn has no zip to hand over, and would end in a traceback."""
     monkeypatch.setattr(bootstrap, "matching_elsewhere", lambda: "/usr/bin/python3.99")
-    monkeypatch.setattr(thirdparty_pydantic, "HAS_PYDANTIC", False)
+    monkeypatch.setattr(bootstrap, "is_installed", lambda library: False)
     with pytest.raises(FailedPrecondition, match=r"\(not Mitogen\) .* Set ansible_python_interpreter to /usr/bin/python3.99 for this host"):
         bootstrap._require_libraries({"name": "web"})
 

@@ -7,14 +7,20 @@ from __future__ import annotations
 import types
 import typing as t
 
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.model import fields
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import Tree, VmConfig
 
 LICENSE = """# Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """
+
+
+# Of the sources.
+LINE_MAX = 160
 
 
 def parts(annotation: t.Any) -> tuple[t.Any, bool]:
@@ -51,12 +57,47 @@ def shape_of(model: type[Tree]) -> dict[str, t.Any]:
         if is_tree(annotation):
             nodes[name] = {"kind": "tree", "optional": optional, "fields": shape_of(annotation)}
         elif entries is not None:
-            nodes[name] = {"kind": "list", "fields": shape_of(entries)}
-        elif field.is_required():
-            nodes[name] = {"kind": "leaf", "required": True}
+            nodes[name] = {"kind": "list", **bounds(field.metadata), "fields": shape_of(entries)}
         else:
-            nodes[name] = {"kind": "leaf", "default": default_of(field)}
+            nodes[name] = {
+                "kind": "leaf",
+                **({"required": True} if field.is_required() else {"default": default_of(field)}),
+                **reading(annotation, field.metadata),
+            }
     return nodes
+
+
+# The types of fields.py, by what tells them apart.
+TYPES = {alias.__metadata__[0]: name for name, alias in vars(fields).items() if t.get_origin(alias) is t.Annotated}
+
+
+def reading(annotation: t.Any, metadata: t.Sequence[t.Any]) -> dict[str, t.Any]:
+    """C({"read": …}): how a leaf is read without pydantic, its bounds included; nothing for what only pydantic knows."""
+    read = _how(annotation, metadata)
+    return {"read": read} if read else {}
+
+
+def _how(annotation: t.Any, metadata: t.Sequence[t.Any]) -> dict[str, t.Any] | None:
+    if t.get_origin(annotation) is t.Annotated:
+        annotation, *inner = t.get_args(annotation)
+        # What was written as Field(ge=…) within it has its own.
+        metadata = [*(part for item in inner for part in (item.metadata if isinstance(item, FieldInfo) else [item])), *metadata]
+    named = [TYPES[item] for item in metadata if isinstance(item, BeforeValidator) and item in TYPES]
+    if named:
+        return {"as": named[0], **bounds(metadata)}
+    if t.get_origin(annotation) is t.Literal:
+        return {"as": "choice", "words": t.get_args(annotation)}
+    if t.get_origin(annotation) is dict:
+        return {"as": "dict"}
+    if t.get_origin(annotation) is list:
+        of = _how(t.get_args(annotation)[0], [])
+        return {"as": "list", "of": of, **bounds(metadata)} if of else None
+    return None
+
+
+def bounds(metadata: t.Sequence[t.Any]) -> dict[str, int]:
+    """Those that annotated_types knows, of pydantic's metadata of a field."""
+    return {name: getattr(item, name) for name in ("ge", "le", "min_length", "max_length") for item in metadata if hasattr(item, name)}
 
 
 def render_shape() -> str:
@@ -65,8 +106,8 @@ def render_shape() -> str:
         LICENSE.rstrip("\n"),
         '"""Written by tools/generate.py from model/config.py: do not edit.',
         "",
-        "The configuration tree as plain data, for code that has to do without pydantic: C(leaf)s with their defaults, C(tree)s (C(optional): null unless",
-        "given), and C(list)s of trees.",
+        "The configuration tree as plain data, for code that has to do without pydantic: C(leaf)s with their defaults and how they are read (C(plain)),",
+        "C(tree)s (C(optional): null unless given), and C(list)s of trees.",
         '"""',
         "",
         "from __future__ import annotations",
@@ -81,6 +122,10 @@ def render_shape() -> str:
 
 
 def _literal(value: t.Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{key}": {_literal(item)}' for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(_literal(item) for item in value) + ("," if len(value) == 1 else "") + ")"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
@@ -97,5 +142,10 @@ def _render(nodes: dict[str, t.Any], depth: int) -> t.Iterator[str]:
             yield from _render(node["fields"], depth + 2)
             yield f"{pad}    }},"
             yield f"{pad}}},"
-        else:
+        elif len(f'{pad}"{name}": {{{head}}},') <= LINE_MAX:
             yield f'{pad}"{name}": {{{head}}},'
+        else:
+            # As the formatter of the sources breaks it.
+            yield f'{pad}"{name}": {{'
+            yield from (f'{pad}    "{key}": {_literal(value)},' for key, value in node.items())
+            yield f"{pad}}},"

@@ -13,7 +13,6 @@ import dataclasses
 import typing as t
 
 from ..errors import Violation
-from ..model.config import VmConfig
 from ..model.rules import overlap
 from ..model.short_options import fold_short_options, given_names, options_used
 from ..model.task import VmRequest
@@ -23,6 +22,9 @@ from ..model.words import BACKENDS
 from .catalogue import TITLES, capabilities_of
 from .matrix import IGNORED, INERT, SUPPORTED, Capabilities, Limit, Periods, Support, lookup, older
 from .subject import CLASSES, Subject, Use, measure, uses
+
+if t.TYPE_CHECKING:
+    from ..model.config import VmConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,13 +20,13 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..model.config import VmConfig
 from ..model.words import BACKENDS
 from .catalogue import TITLES
 from .check import Verdict, check
 
 if t.TYPE_CHECKING:
     from ..backends.port import Installed
+    from ..model.config import VmConfig
     from ..model.task import VmRequest
 
 

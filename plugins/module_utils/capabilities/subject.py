@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..model.config import VmConfig
 from ..model.shape import SHAPE
 
 if t.TYPE_CHECKING:
+    from ..model.config import VmConfig
     from ..model.task import VmRequest
 
 

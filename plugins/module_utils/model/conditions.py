@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from ..errors import Violation
-from .fields import read_host_path, read_text, read_whole
+from .readers import read_host_path, read_text, read_whole
 from .walk import nearest
 
 CONDITIONS_MAX = 32

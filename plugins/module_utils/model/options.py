@@ -10,7 +10,7 @@ import dataclasses
 import re
 import typing as t
 
-from .fields import read_flag, read_host_path, read_socket_path, read_text, read_token, read_whole
+from .readers import read_flag, read_host_path, read_socket_path, read_text, read_token, read_whole
 from .words import APPLY, BACKEND_CHOICES, DISRUPTIONS, KEEP, NAME_PATTERN, NAME_RULE, STATES_REQUESTED, SUPERVISORS, WORKLOADS
 
 # A week: more is a slip, and a deadline in seconds from there overflows nothing.

@@ -14,8 +14,10 @@ import re
 import typing as t
 
 from ..errors import Violation
-from .config import Memory, MemoryZone, Network, Storage, VmConfig
 from .units import format_size
+
+if t.TYPE_CHECKING:
+    from .config import Memory, MemoryZone, Network, Storage, VmConfig
 
 ROOT = "config"
 

@@ -3,27 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what the user wrote to C(VmConfig), or to everything that is wrong with it, whatever the backend.
 
-Three steps: C(walk) goes through the tree along its shape (unknown and reserved keys, nulls, what is no JSON value), pydantic checks each value, and
-C(rules) checks the values against each other. Values that are wrong in themselves are taken out before the last step, so
-that the user sees all violations of all three at once and no violation that is only the echo of another.
+Three steps: C(walk) goes through the tree along its shape (unknown and reserved keys, nulls, what is no JSON value); each value is checked, by C(plain)
+where all are right and by pydantic where not (C(judge)); and C(rules) checks the values against each other. Values that are wrong in themselves are taken
+out before the last step, so that the user sees all violations of all three at once and no violation that is only the echo of another.
 """
 
 from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import re
 import types
 import typing as t
 
 from ..errors import InvalidArgument, Violation
-from ..thirdparty_pydantic import ValidationError
-from .config import VmConfig
 from .merge import merge_config
+from .plain import accept
 from .rules import ROOT, broken_rules
 from .shape import SHAPE
-from .units import format_size
-from .walk import REJECTED, Loc, Walk, nearest, notation, shown, unwrap
+from .walk import REJECTED, Loc, Walk, notation, unwrap
+
+if t.TYPE_CHECKING:
+    from .config import VmConfig
 
 _NOTHING: t.Mapping[str, t.Any] = types.MappingProxyType({})
 
@@ -102,90 +102,15 @@ def read_tree(tree: t.Any, path: str = ROOT, *, stored: t.Optional[t.Mapping[str
 
 
 def _parse(cleaned: t.Any, rejected: t.Sequence[Loc]) -> tuple[t.Optional[VmConfig], list[tuple[Loc, str]]]:
-    """The configuration of what is right, and what is wrong. Wrong values are taken out and the rest is read again, for the rules.
-    What lies within a C(rejected) part has been told already."""
-    wrong: list[tuple[Loc, str]] = []
+    """The configuration of what is right, and what is wrong. What lies within a C(rejected) part has been told already."""
     if cleaned is REJECTED:
-        return None, wrong
-    # Every round takes at least one value out; a few suffice, because one round finds all errors of one kind.
-    for _round in range(4):
-        try:
-            return VmConfig.model_validate(cleaned), wrong
-        except ValidationError as exc:
-            found = {_within_shape(error["loc"]): _text(error) for error in reversed(exc.errors(include_url=False))}
-            wrong += [(loc, text) for loc, text in reversed(found.items()) if not any(loc[: len(above)] == above for above in rejected)]
-            for loc in found:
-                _take_out(cleaned, loc)
-    return None, wrong
+        return None, []
+    plain = accept(cleaned)
+    if plain is not None:
+        return t.cast("VmConfig", plain), []
+    from .judge import judge
 
-
-def _within_shape(loc: Loc) -> Loc:
-    """pydantic's location without what it adds for unions and validators: up to the leaf, and an index below it."""
-    nodes: t.Mapping[str, t.Any] = SHAPE
-    for position, step in enumerate(loc):
-        if isinstance(step, int):
-            continue
-        node = nodes.get(step)
-        if node is None or node["kind"] == "leaf":
-            tail = loc[position + 1 : position + 2]
-            return (*loc[: position + 1], *(tail if tail and isinstance(tail[0], int) else ()))
-        nodes = node["fields"]
-    return loc
-
-
-def _take_out(tree: t.Any, loc: Loc) -> None:
-    """Removes the value at C(loc), or what it is a required part of: up to the nearest key that may be left out."""
-    holders = []
-    for step in loc:
-        holders.append(tree)
-        tree = tree.get(step) if isinstance(tree, dict) else tree[step] if isinstance(tree, list) and isinstance(step, int) and step < len(tree) else None
-    for depth in range(len(loc) - 1, -1, -1):
-        holder, step = holders[depth], loc[depth]
-        if isinstance(holder, dict) and step in holder and not _required(loc[: depth + 1]):
-            del holder[step]
-            return
-
-
-def _required(loc: Loc) -> bool:
-    nodes: t.Mapping[str, t.Any] = SHAPE
-    node: t.Mapping[str, t.Any] = {}
-    for step in loc:
-        if isinstance(step, str):
-            node = nodes[step]
-            nodes = node.get("fields", {})
-    return bool(node.get("required"))
-
-
-def _text(error: t.Any) -> str:
-    """Our sentence for one of pydantic's errors."""
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "value_error":
-        return f"{str(context['error']).rstrip('.')}."
-    if kind == "literal_error":
-        expected = context["expected"]
-        given = error["input"]
-        hint = nearest(given, re.findall(r"'([^']*)'", expected)) if isinstance(given, str) else ""
-        return f"must be one of {expected}, not {shown(given)!r}.{hint}"
-    if kind == "too_long" and isinstance(error["input"], str):
-        kind = "string_too_long"
-    if str(error["loc"][-1]).endswith("_bytes"):
-        context = {name: format_size(value) if isinstance(value, int) else value for name, value in context.items()}
-    if kind in _TEXTS:
-        return _TEXTS[kind].format(**context)
-    return f"is not valid here: {error['msg']}."
-
-
-_TEXTS = {
-    "missing": "is required here.",
-    "greater_than_equal": "must be at least {ge}.",
-    "less_than_equal": "must be at most {le}.",
-    "too_short": "must have at least {min_length} entry.",
-    "too_long": "must have at most {max_length} entries.",
-    "string_too_long": "must have at most {max_length} characters.",
-    "list_type": "must be a list.",
-    "dict_type": "must be a dictionary.",
-    "string_unicode": "must be valid Unicode text.",
-}
+    return judge(cleaned, rejected)
 
 
 def _restore_nulls(given: t.Any, tree: t.Any, shape: t.Mapping[str, t.Any]) -> None:

@@ -9,13 +9,12 @@ Rebuilding it from plain dicts and lists matters on the controller too: Ansible 
 from __future__ import annotations
 
 import collections.abc
-import difflib
 import math
 import re
 import typing as t
 
 from ..errors import Violation
-from .fields import RESERVED
+from .readers import RESERVED
 from .rules import ROOT
 from .shape import SHAPE
 
@@ -51,6 +50,9 @@ def notation(loc: Loc, path: str = ROOT) -> str:
 
 def nearest(key: str, known: t.Iterable[str]) -> str:
     """A sentence naming the nearest known word, or an empty text."""
+    # To find the nearest word is what one does for a mistake; to import what finds it, for a task.
+    import difflib
+
     words = list(known)
     folded = {word.lower().replace("_", ""): word for word in words}
     close = difflib.get_close_matches(key.lower().replace("_", "").replace("-", ""), folded, n=1, cutoff=0.55)

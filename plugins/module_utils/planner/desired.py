@@ -17,13 +17,15 @@ from ..capabilities.catalogue import capabilities_of
 from ..capabilities.check import check
 from ..capabilities.choose import choose
 from ..errors import Violation
-from ..model.config import VmConfig
 from ..model.definition import Definition
 from ..model.merge import fill_defaults, merge_config
 from ..model.task import VmRequest
 from ..model.validate import validate
 from .settings import autostart_of, jail_lacks, no_supervisor, restart_policy_of, security_of, supervisor_of, unmeetable
 from .situation import HostView, Situation
+
+if t.TYPE_CHECKING:
+    from ..model.config import VmConfig
 
 
 @dataclasses.dataclass(frozen=True)

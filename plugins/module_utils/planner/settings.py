@@ -10,10 +10,12 @@ import typing as t
 from ..backends.port import Installed
 from ..capabilities.catalogue import capabilities_of, supports
 from ..errors import Violation
-from ..model.config import VmConfig
 from ..model.definition import Definition
 from ..model.task import VmRequest
 from .situation import HostView
+
+if t.TYPE_CHECKING:
+    from ..model.config import VmConfig
 
 
 def security_of(request: VmRequest, stored: t.Optional[Definition], backend: str, host: HostView) -> tuple[dict[str, t.Any], list[Violation]]:

@@ -12,7 +12,9 @@ import typing as t
 from ..backends.port import FileUse
 from ..capabilities.catalogue import TITLES, capabilities_of
 from ..errors import Violation
-from ..model.config import VmConfig
+
+if t.TYPE_CHECKING:
+    from ..model.config import VmConfig
 
 NET = "/sys/class/net"
 _KERNELS = {"elf": "vmlinux", "bzimage": "bzImage", "image": "arm64 Image"}

@@ -1,0 +1,123 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Readers of single values: what a value must look like so that it can never become more than a value. Standard library only.
+
+No path, id or kernel argument may escape its directory, inject a line into a unit or launch file, a word into a command
+line, or a key into a VMM's option string; the rules for that are here, once, and not at the places that use the values.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+# Keys that the tree will have in later versions: a clear word beats "unknown key".
+RESERVED: dict[str, tuple[str, ...]] = {
+    "config": ("numa", "devices", "filesystems", "pmem", "platform", "debug"),
+    "config.storage[]": ("image", "disk", "size", "filesystem"),
+    "config.network[]": ("network", "address", "address_method", "vlan"),
+}
+
+# Line and paragraph separators too: some readers of text take them for line ends.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+# What the kernel takes as an interface name, less what shells and units treat specially.
+_TAP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+UNIX_SOCKET_PATH_MAX = 107
+
+
+def _short(value: t.Any) -> str:
+    """A value as it can stand in a message: one line, bounded, and never a number that is too long to print."""
+    if isinstance(value, (str, float)):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    return {bool: "a boolean", int: "a number of that size", dict: "a dictionary", list: "a list"}.get(type(value), "such a value")
+
+
+def read_text(value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text (quote it in YAML)")
+    if _CONTROL.search(value):
+        raise ValueError("must not contain line breaks or other control characters")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("must be valid Unicode text")
+    return value
+
+
+def read_host_path(value: t.Any) -> str:
+    path = read_text(value)
+    if not path.startswith("/"):
+        raise ValueError(f"{_short(path)} must be an absolute path on the host")
+    if ".." in path.split("/"):
+        raise ValueError(f"{_short(path)} must not contain '..'")
+    if len(path.encode()) > 4095:
+        raise ValueError("is longer than 4095 bytes")
+    return path
+
+
+def read_socket_path(value: t.Any) -> str:
+    path = read_host_path(value)
+    if len(path.encode()) > UNIX_SOCKET_PATH_MAX:
+        raise ValueError(f"is {len(path.encode())} bytes long; the path of a unix socket ends at {UNIX_SOCKET_PATH_MAX}")
+    return path
+
+
+def read_identifier(value: t.Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not _IDENTIFIER.fullmatch(read_text(value)):
+        raise ValueError(f"{_short(value)} must be 1 to 63 letters, digits, '_', '.' or '-', starting with a letter or digit")
+    return value
+
+
+def read_token(value: t.Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not _TOKEN.fullmatch(read_text(value)):
+        raise ValueError(f"{_short(value)} must be letters, digits, '_', '.', '+' or '-', starting with a letter or digit")
+    return value
+
+
+def read_tap(value: t.Any) -> str:
+    if not _TAP.fullmatch(read_text(value)):
+        raise ValueError(f"{_short(value)} must be an interface name: 1 to 15 letters, digits, '_', '.' or '-', starting with a letter or digit")
+    return value
+
+
+def read_mac(value: t.Any) -> str:
+    mac = read_text(value).lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        raise ValueError(f"{_short(value)} must be six pairs of hexadecimal digits, as in 52:54:00:12:34:56")
+    if int(mac[:2], 16) & 1:
+        raise ValueError(f"{_short(value)} is a multicast address: the second digit of the first pair must be even")
+    return mac
+
+
+def read_whole(value: t.Any) -> t.Any:
+    # bool is an int in Python, and YAML's "yes" a bool: never take it for 1.
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,20}\s*", value):
+        return int(value)
+    if isinstance(value, int):
+        return value
+    raise ValueError(f"must be a whole number, not {_short(value)}")
+
+
+_TRUE = ("true", "yes", "on", "1", "y", "t")
+_FALSE = ("false", "no", "off", "0", "n", "f")
+
+
+def read_flag(value: t.Any) -> t.Any:
+    # Ansible's own words for booleans.
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError(f"must be true or false, not {_short(value)}")
