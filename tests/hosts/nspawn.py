@@ -39,8 +39,10 @@ class HostUnavailable(Exception):
 class Host:
     """A booted host. C(root): its file system, seen from outside."""
 
-    def __init__(self, command: t.Sequence[str], root: pathlib.Path, log: pathlib.Path) -> None:
+    def __init__(self, command: t.Sequence[str], root: pathlib.Path, log: pathlib.Path, connect: t.Callable[[], None] | None = None) -> None:
+        """C(connect): called each time after it was switched on, before it is up (its network cables end with it)."""
         self._command = list(command)
+        self._connect = connect
         self._process: subprocess.Popen[bytes] | None = None
         self.root = root
         self.log = log
@@ -70,10 +72,13 @@ class Host:
         environ = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **options.pop("environ", {})}
         return self.run([sys.executable, *argv], environ=environ, **options)
 
-    def boot(self) -> None:
+    def boot(self, wait: bool = True) -> None:
         with self.log.open("wb") as stream:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
-        self._wait_booted()
+        if self._connect is not None:
+            self._connect()
+        if wait:
+            self.wait_booted()
 
     def power_off(self) -> None:
         """The orderly way: services are stopped. TERM to systemd-nspawn says the same; what hangs is killed."""
@@ -101,7 +106,7 @@ class Host:
         self.power_off()
         self.boot()
 
-    def _wait_booted(self) -> None:
+    def wait_booted(self) -> None:
         """Until systemd says that all is started; C(degraded) (something failed) will do."""
         deadline = time.monotonic() + BOOT_TIMEOUT_S
         state = "not there"
@@ -119,29 +124,32 @@ class Host:
 @contextlib.contextmanager
 def systemd_host(*, packages: t.Sequence[str] = (), binds: t.Sequence[pathlib.Path] = ()) -> t.Iterator[Host]:
     """A fresh host. C(packages): Debian's, beside those above. C(binds): more of this machine, read-only. HostUnavailable says why there can be none."""
-    _check_possible()
-    tree = base_tree(packages)
+    check_possible()
     with contextlib.ExitStack() as stack:
-        top = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmcp-host-")))
-        root = stack.enter_context(_overlay(tree, top))
-        log = top / "console"
-        command = [
-            "systemd-nspawn",
-            "--quiet",
-            "--boot",
-            f"--directory={root}",
-            f"--machine={top.name.replace('_', '-').rstrip('-')}",
-            "--register=no",
-            "--keep-unit",
-            "--private-network",
-            "--console=pipe",
-        ]
-        command += [f"--bind={device}" for device in DEVICES if os.path.exists(device)]
-        command += [f"--bind-ro={path}" for path in _shared([REPOSITORY, *binds])]
-        host = Host(command, root, log)
-        stack.callback(host.power_off)
+        host = made_host(stack, base_tree(packages), ["--private-network", *(f"--bind-ro={path}" for path in _shared([REPOSITORY, *binds]))])
         host.boot()
         yield host
+
+
+def made_host(stack: contextlib.ExitStack, tree: pathlib.Path, options: t.Sequence[str], connect: t.Callable[[], None] | None = None) -> Host:
+    """A host on its own overlay of the tree, not booted yet; C(stack) ends and removes it. C(options): systemd-nspawn's, its network among them."""
+    top = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmcp-host-")))
+    root = stack.enter_context(_overlay(tree, top))
+    command = [
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        f"--directory={root}",
+        f"--machine={top.name.replace('_', '-').rstrip('-')}",
+        "--register=no",
+        "--keep-unit",
+        "--console=pipe",
+        *(f"--bind={device}" for device in DEVICES if os.path.exists(device)),
+        *options,
+    ]
+    host = Host(command, root, top / "console", connect)
+    stack.callback(host.power_off)
+    return host
 
 
 def base_tree(packages: t.Sequence[str] = ()) -> pathlib.Path:
@@ -166,7 +174,7 @@ def base_tree(packages: t.Sequence[str] = ()) -> pathlib.Path:
     return tree
 
 
-def _check_possible() -> None:
+def check_possible() -> None:
     if os.geteuid() != 0:
         raise HostUnavailable("systemd-nspawn needs root")
     for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap"), ("nsenter", "util-linux")):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which VMMs are installed, in which versions. Standard library only.
 
-C(/opt/vmcp/BACKEND/VERSION/) with a link C(current) is where the host role puts them; a backend that has nothing there is looked for on PATH. What a
-binary is, it says itself (C(--version)); a directory's name is not believed.
+C(/opt/vmcp/BACKEND/VERSION/) with a link C(current) is where the roles put them (a leading dot: half done); a backend that has nothing there is looked for
+on PATH. What a binary is, it says itself (C(--version)); a directory's name is not believed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .layout import OPT_DIR
 VERSION_TIMEOUT_S = 10.0
 # PATH of a module is what sshd or sudo left of it; these are where packages and people put VMMs.
 EXTRA_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/usr/libexec")
-_ROLE = "Apply the role unkey.vmcp.vmcp_host, or install it by hand"
+_ROLE = "Apply the role unkey.vmcp.vmcp_{}, or install it by hand"
 _PT_INTERP = 3
 
 
@@ -75,7 +75,7 @@ class Discovery:
         if problems:
             raise FailedPrecondition(" ".join(problems))
         kind = _KINDS[backend]
-        raise NotFound(f"{backend} is not installed: no {kind.binaries[0]} below {OPT_DIR}/{backend} or on PATH. {_ROLE}.")
+        raise NotFound(f"{backend} is not installed: no {kind.binaries[0]} below {OPT_DIR}/{backend} or on PATH. {_ROLE.format(backend)}.")
 
 
 def discover(backends: t.Sequence[str] = BACKENDS, *, opt_dir: str = OPT_DIR, path: str | None = None) -> Discovery:
@@ -98,7 +98,7 @@ def _candidates(backend: str, opt_dir: str, directories: list[str]) -> list[tupl
     names = _KINDS[backend].binaries
     base = f"{opt_dir}/{backend}"
     try:
-        versions = sorted((v for v in os.listdir(base) if v != "current"), key=_version_key, reverse=True)
+        versions = sorted((v for v in os.listdir(base) if v != "current" and not v.startswith(".")), key=_version_key, reverse=True)
     except OSError:
         # Not there, or not ours to read: then PATH decides.
         versions = []
@@ -135,7 +135,7 @@ def _examine(backend: str, binary: str, beside: list[str], current: bool) -> Ins
             current=current,
         )
     why = f"it answered {said.strip()[:200]!r} to --version" if isinstance(said, str) else f"it cannot be run ({said})"
-    return Problem(backend, binary, f"{binary} is no usable {backend}: {why}. {_ROLE}.")
+    return Problem(backend, binary, f"{binary} is no usable {backend}: {why}. {_ROLE.format(backend)}.")
 
 
 def _run(command: list[str]) -> str | OSError | subprocess.TimeoutExpired:

@@ -142,7 +142,7 @@ def _lacks(facts: dict[str, t.Any], host_kvm: Kvm, found: Discovery) -> list[Lac
 
 
 def _backend_lacks(backend: str, found: Discovery) -> t.Iterator[Lack]:
-    remedy = "Apply the role unkey.vmcp.vmcp_host, or install it by hand."
+    remedy = f"Apply the role unkey.vmcp.vmcp_{backend}, or install it by hand."
     there = [i for i in found.installed if i.backend == backend]
     for problem in found.problems:
         if problem.backend == backend:

@@ -28,6 +28,7 @@ QEMU = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) 2003-2
 def test_versions_below_opt_are_found_newest_first_with_their_helpers(tmp_path: pathlib.Path) -> None:
     for version in ("1.9.0", "1.16.1", "1.14.2"):
         fake(tmp_path / "firecracker" / version / "firecracker", FIRECRACKER.format(version))
+    fake(tmp_path / "firecracker" / ".installing-abc" / "firecracker", FIRECRACKER.format("1.17.0"))
     jailer = fake(tmp_path / "firecracker" / "1.16.1" / "jailer", "Jailer v1.16.1")
     (tmp_path / "firecracker" / "current").symlink_to("1.14.2")
     found = discovery.discover(opt_dir=str(tmp_path), path="")
