@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import pytest
@@ -112,12 +113,24 @@ def test_a_vmm_boots_its_guest_and_leaves_nothing_behind(maker: Maker, plain: Pl
         process = until(lambda: processes.current(vm), "the VMM runs")
         until(lambda: GREETING in pathlib.Path(vm.console_log).read_text(), "the guest has greeted", 30)
         assert pathlib.Path(f"/proc/{process.pid}").stat().st_uid == (isolation.uid or 0)
-        assert os.stat(vm.api_socket).st_mode & 0o077 == 0
+        assert os.stat(vm.api_socket).st_mode & 0o777 == 0o600
         assert events.boot_duration_ms(events.read(vm), process.boot_id) is not None
         plain.kill(vm, soon())
         assert sorted(os.listdir(vm.run)) == ["supervisor.lock"]
     assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts_before
     assert os.stat(kernel.path).st_mode & 0o777 == 0o600
+
+
+def test_sockets_are_the_vms_alone_also_after_a_start_by_policy(maker: Maker, plain: PlainSupervisor, kernel: FileUse) -> None:
+    """Where no task watches, the launch file sees to it."""
+    vm = maker.layout.vm("guest")
+    paths = sandbox_paths(vm, [kernel], ISOLATED, jailed=True)
+    maker.define("guest", firecracker(vm, kernel, paths, ISOLATED), ISOLATED, restart_policy={"on_crash": "restart", "max_per_hour": 1})
+    assert plain.start([vm], soon()) == {}
+    before = until(lambda: processes.current(vm), "the VMM runs")
+    processes.send(vm, signal.SIGSEGV)
+    until(lambda: (now := processes.current(vm)) is not None and now.boot_id != before.boot_id and os.path.exists(vm.up), "it was started again", 30)
+    assert os.stat(vm.api_socket).st_mode & 0o777 == 0o600
 
 
 def test_a_firecracker_guest_that_resets_is_rebooted(maker: Maker, plain: PlainSupervisor, kernel: FileUse) -> None:

@@ -9,8 +9,10 @@ its socket appear, which costs this process a system call and a shell a program:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import stat
 import time
 import typing as t
 
@@ -111,7 +113,22 @@ def say_up(vm: VmLayout) -> None:
     """The start is through: an event, and the mark without which policy restarts nothing."""
     events.append(vm, "boot")
     with os_errors(f"write {vm.up}"):
+        _narrow_sockets(vm)
         write_plain(vm.up, "")
+
+
+def _narrow_sockets(vm: VmLayout) -> None:
+    """To 0600, as C(boot_vmm) does, and for its reasons. The VM's uid may put anything there, so that what is looked at is what is changed; and a guest that
+    is through already may have taken them along."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(vm.sockets):
+            place = os.open(f"{vm.sockets}/{name}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                mode = os.fstat(place).st_mode
+                if stat.S_ISSOCK(mode) and mode & 0o177:
+                    os.chmod(f"/proc/self/fd/{place}", 0o600)
+            finally:
+                os.close(place)
 
 
 def _has_done_its_work(start: Start) -> bool:
