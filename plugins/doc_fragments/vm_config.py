@@ -343,9 +343,37 @@ options:
             type: str
           tap_device:
             description:
-              - An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. Required unless a vhost-user socket
-                is given.
+              - An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. One of this, O(config.network[].network)
+                and a vhost-user socket is required.
             type: str
+          network:
+            description:
+              - A network of M(unkey.vmcp.vmcp_network). A tap of ours is made on it, and the interface gets addresses of its range.
+            type: str
+          address:
+            description:
+              - 'Address in the network: an IPv4 address, an IPv6 address, or a list of one of each; in the network''s range, and free. Chosen
+                once and kept if left out.'
+            type: str
+          address_method:
+            description:
+              - 'How the guest learns its address. V(dhcp): from the network''s DHCP server. V(kernel): by C(ip=) on the kernel''s command line,
+                behind what O(config.boot.kernel_args) says; IPv4, of one interface, for a VM that boots a kernel. V(mmds): from Firecracker''s
+                metadata service, under C(vmcp.network). V(none): not from us. V(auto): C(dhcp) where the network has it, else C(kernel) where
+                a kernel is booted and no O(config.boot.kernel_args) are given, else V(mmds) where there is metadata, else V(none).'
+            type: str
+            choices:
+              - auto
+              - dhcp
+              - kernel
+              - mmds
+              - cloud_init
+              - none
+            default: auto
+          vlan:
+            description:
+              - VLAN of the interface, untagged for the guest, on a bridge that filters VLANs.
+            type: int
           mac_address:
             description:
               - MAC address in the guest. Chosen once and kept if left out.

@@ -20,13 +20,23 @@ def complete(args: t.Optional[str], root_read_only: t.Optional[bool]) -> str:
     line = DEFAULT if args is None else args
     if root_read_only is None:
         return line
-    match = re.search(r"(?<!\S)--(?!\S)", line)
-    ours, rest = (line[: match.start()], [line[match.start() :]]) if match else (line, [])
+    ours, _rest = _split(line)
     words = ours.split()
     missing = [] if any(word.startswith("root=") for word in words) else [f"root={ROOT_DEVICE}"]
     if not {"ro", "rw"} & set(words):
         missing.append("ro" if root_read_only else "rw")
-    return " ".join([ours.rstrip(), *missing, *rest]).lstrip() if missing else line
+    return with_words(line, missing)
+
+
+def with_words(line: str, words: t.Sequence[str]) -> str:
+    """The line with more of the kernel's own words behind those that it has; verbatim without any."""
+    ours, rest = _split(line)
+    return " ".join([ours.rstrip(), *words, *rest]).lstrip() if words else line
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    match = re.search(r"(?<!\S)--(?!\S)", line)
+    return (line[: match.start()], [line[match.start() :]]) if match else (line, [])
 
 
 def shortest(line: str, root_read_only: t.Optional[bool]) -> str:

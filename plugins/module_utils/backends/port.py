@@ -33,8 +33,21 @@ class FileUse:
 
 
 @dataclasses.dataclass(frozen=True)
+class TapLimit:
+    """What may pass through a tap in one direction. None: as much as there is."""
+
+    bytes_s: t.Optional[float] = None
+    burst_bytes: int = 0
+    ops_s: t.Optional[float] = None
+    burst_ops: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class TapUse:
-    """A tap the VM uses. C(ours): made by the launch file, owned by the VM's uid, on C(bridge) (None: on nothing), and removed by it."""
+    """A tap the VM uses. C(ours): made by the launch file, owned by the VM's uid, on C(bridge) (None: on nothing), and removed by it.
+
+    C(vlan): its VLAN on a bridge that filters them, untagged for the guest.
+    C(limit_rx), C(limit_tx): what the host is to hold the guest to, receiving and sending, where the VMM does not."""
 
     name: str
     ours: bool
@@ -42,6 +55,9 @@ class TapUse:
     mtu: t.Optional[int] = None
     queue_pairs: int = 1
     vnet_headers: bool = True
+    vlan: t.Optional[int] = None
+    limit_rx: t.Optional[TapLimit] = None
+    limit_tx: t.Optional[TapLimit] = None
 
 
 @dataclasses.dataclass(frozen=True)

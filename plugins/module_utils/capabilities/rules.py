@@ -95,15 +95,18 @@ def reboot_looks_like_poweroff(subject: Subject) -> Found:
 
 
 # --- Cloud Hypervisor ----------------------------------------------------------------------------------------
-def both_directions_share_a_limit(subject: Subject) -> Found:
+def bursts_need_one_limit(subject: Subject) -> Found:
     for index, nic in enumerate(subject.config.network):
-        if nic.rate_limit_rx != nic.rate_limit_tx:
-            lacking = "tx" if nic.rate_limit_tx is None else "rx"
-            yield Finding(
-                f"config.network[{index}].rate_limit_{lacking}",
-                "differs from the other direction; Cloud Hypervisor has one setting that it applies to each direction. Give rate_limit_rx and rate_limit_tx "
-                "the same values. Firecracker can tell them apart.",
-            )
+        if nic.rate_limit_rx == nic.rate_limit_tx:
+            continue
+        for name, limit in (("rate_limit_rx", nic.rate_limit_rx), ("rate_limit_tx", nic.rate_limit_tx)):
+            for bucket_name in ("bandwidth", "ops"):
+                bucket = getattr(limit, bucket_name, None)
+                if bucket is not None and bucket.burst:
+                    yield Finding(
+                        f"config.network[{index}].{name}.{bucket_name}.burst",
+                        "is left out: limits that differ by direction are kept by the host's tc and nftables, which have no extra tokens at start.",
+                    )
 
 
 def zones_do_not_grow(subject: Subject) -> Found:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from .launch_ending import ENDED, STOP
 from .launch_sandbox import SANDBOX
 from .launch_supervise import SUPERVISE
+from .launch_taps import REMOVE_TAPS, TAPS
 
 _COMMON = r"""
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
@@ -76,7 +77,7 @@ run_vmm() {
     if running; then trap - EXIT; echo "$name: runs already as process $pid" >&2; exit 1; fi
     exec </dev/null >> "$dir/vmm.log" 2>&1
     step='clear up after the last run'
-    if [ -e "$run/pid" ] || [ -e "$run/taps" ] || [ -e "$dir/granted" ]; then clear_up; rm -f -- "$run/pid"; fi
+    if [ -e "$run/pid" ] || [ -e "$run/taps" ] || [ -e "$run/limits" ] || [ -e "$dir/granted" ]; then clear_up; rm -f -- "$run/pid"; fi
     # What a task kept of the process that ran before it changed the definition: this one is started from what is there now.
     if [ -e "$dir/launch.running" ] || [ -e "$dir/booted.json" ]; then rm -rf -- "$dir/launch.running" "$dir/booted.json"; fi
     [ ! -e "$run/problem" ] || rm -f -- "$run/problem"
@@ -128,19 +129,6 @@ say_who_runs() {
     printf '%s %s %s %s %s\n' "$self" "$started" "$boot_id" "$host_boot_id" "$rest" > "$run/pid"
     # A child of nobody's: the VMM, which this process is about to be, would not wait for it.
     [ "$rest" != self ] || ( boot_vmm 9>&- & )
-}
-
-tap() { # name, bridge or '', mtu or '', further words for ip tuntap
-    step="make the tap $1"
-    # Recorded, not taken from the launch file: by the time they are removed that may speak of other taps.
-    printf '%s\n' "$1" >> "$run/taps"
-    [ ! -e "/sys/class/net/$1" ] || ip link delete dev "$1"
-    tap_name=$1 tap_bridge=$2 tap_mtu=$3
-    shift 3
-    ip tuntap add dev "$tap_name" mode tap ${uid:+user "$uid"} "$@"
-    [ -z "$tap_mtu" ] || ip link set dev "$tap_name" mtu "$tap_mtu"
-    [ -z "$tap_bridge" ] || { step="put the tap $tap_name on the bridge $tap_bridge"; ip link set dev "$tap_name" master "$tap_bridge"; }
-    ip link set dev "$tap_name" up
 }
 """
 
@@ -201,4 +189,4 @@ case ${1-} in
 esac
 """
 
-BODY = _COMMON + _RUN + SANDBOX + _BOOT + STOP + ENDED + SUPERVISE + _VERBS
+BODY = _COMMON + _RUN + TAPS + SANDBOX + _BOOT + STOP + ENDED + REMOVE_TAPS + SUPERVISE + _VERBS

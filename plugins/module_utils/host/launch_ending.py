@@ -141,14 +141,6 @@ clear_up() {
     done
 }
 
-remove_taps() {
-    [ -f "$run/taps" ] || return 0
-    while read -r tap_name; do
-        [ ! -e "/sys/class/net/$tap_name" ] || ip link delete dev "$tap_name" || echo "could not remove the tap $tap_name"
-    done < "$run/taps"
-    rm -f -- "$run/taps"
-}
-
 # Undoes what allow() did, where the path still names the file that it was done to.
 take_back() {
     [ -f "$dir/granted" ] || return 0

@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from ..errors import Violation
-from .readers import read_host_path, read_text, read_whole
+from .readers import read_host_path, read_identifier, read_text, read_whole
 from .walk import nearest
 
 CONDITIONS_MAX = 32
@@ -52,6 +52,16 @@ def _running(value: t.Any) -> bool:
     return True
 
 
+def _address(value: t.Any) -> t.Union[bool, str]:
+    """The interface whose guest is to answer; true for each one on a network of ours."""
+    if value is True:
+        return True
+    try:
+        return read_identifier(value)
+    except ValueError as exc:
+        raise ValueError("is written as the word alone, or with the id of an interface") from exc
+
+
 # Condition -> readers of its keys; all of them are required.
 _FORMS: dict[str, dict[str, t.Callable[[t.Any], t.Any]]] = {
     "running": {"running": _running},
@@ -59,9 +69,11 @@ _FORMS: dict[str, dict[str, t.Callable[[t.Any], t.Any]]] = {
     "tcp": {"tcp": _port(65535), "host": _host},
     "file": {"file": read_host_path},
     "vsock": {"vsock": _port((1 << 32) - 2)},
+    "address": {"address": _address},
 }
-_RESERVED = ("address",)
-_KNOWN = "running, {console: REGEX}, {tcp: PORT, host: ADDRESS}, {file: PATH}, {vsock: PORT}"
+# Conditions that may be written as the word alone.
+_WORDS = ("running", "address")
+_KNOWN = "running, {console: REGEX}, {tcp: PORT, host: ADDRESS}, {file: PATH}, {vsock: PORT}, address"
 
 
 def read_conditions(value: t.Any, path: str = "wait_for") -> tuple[tuple[dict[str, t.Any], ...], list[Violation]]:
@@ -78,16 +90,11 @@ def read_conditions(value: t.Any, path: str = "wait_for") -> tuple[tuple[dict[st
 
 def _condition(entry: t.Any, path: str, violations: list[Violation]) -> dict[str, t.Any]:
     if isinstance(entry, str):
-        entry = {entry: True} if entry in ("running", *_RESERVED) else {entry: None}
+        entry = {entry: True} if entry in _WORDS else {entry: None}
     if not isinstance(entry, collections.abc.Mapping):
         violations.append(Violation(path, f"must be a condition: {_KNOWN}."))
         return {}
     kinds = [key for key in entry if key in _FORMS]
-    if any(key in _RESERVED for key in entry):
-        violations.append(
-            Violation(path, "waits for an address, which is reserved: this version of unkey.vmcp does not have it yet. Use {tcp: PORT, host: ADDRESS}.")
-        )
-        return {}
     if len(kinds) != 1:
         words = [key for key in entry if isinstance(key, str)]
         hint = nearest(words[0], _FORMS) if words and not kinds else ""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import typing as t
 
 from ..thirdparty_pydantic import BaseModel, ConfigDict, Field
-from .fields import Flag, HostPath, Identifier, KernelArgs, MacAddress, Size, SocketPath, TapName, Token, Whole
+from .fields import Addresses, Flag, HostPath, Identifier, KernelArgs, MacAddress, NetworkName, Size, SocketPath, TapName, Token, Whole
 
 # Far above what any VMM takes, so that a slip (bytes for megabytes, a digit too many) is told as such and no number overflows on its way to a VMM.
 CPUS_MAX = 8192
@@ -23,6 +23,7 @@ SIZE_MAX = 64 << 40
 TOKENS_MAX = 1 << 50
 DEVICES_MAX = 256
 HostCpu = t.Annotated[Whole, Field(ge=0, le=CPUS_MAX)]
+AddressMethod = t.Literal["auto", "dhcp", "kernel", "mmds", "cloud_init", "none"]
 ArgumentWord = t.Annotated[KernelArgs, Field(max_length=4096)]
 
 
@@ -154,8 +155,24 @@ class Network(Tree):
     tap_device: t.Optional[TapName] = Field(
         default=None,
         description="An existing tap, which is used as it is, or an existing bridge, on which a tap of ours is made. "
-        "Required unless a vhost-user socket is given.",
+        "One of this, O(config.network[].network) and a vhost-user socket is required.",
     )
+    network: t.Optional[NetworkName] = Field(
+        default=None, description="A network of M(unkey.vmcp.vmcp_network). A tap of ours is made on it, and the interface gets addresses of its range."
+    )
+    address: t.Optional[Addresses] = Field(
+        default=None,
+        description="Address in the network: an IPv4 address, an IPv6 address, or a list of one of each; in the network's range, and free. "
+        "Chosen once and kept if left out.",
+    )
+    address_method: AddressMethod = Field(
+        default="auto",
+        description="How the guest learns its address. V(dhcp): from the network's DHCP server. V(kernel): by C(ip=) on the kernel's command line, behind "
+        "what O(config.boot.kernel_args) says; IPv4, of one interface, for a VM that boots a kernel. V(mmds): from Firecracker's metadata service, under "
+        "C(vmcp.network). V(none): not from us. V(auto): C(dhcp) where the network has it, else C(kernel) where a kernel is booted and no "
+        "O(config.boot.kernel_args) are given, else V(mmds) where there is metadata, else V(none).",
+    )
+    vlan: t.Optional[Whole] = Field(default=None, ge=1, le=4094, description="VLAN of the interface, untagged for the guest, on a bridge that filters VLANs.")
     mac_address: t.Optional[MacAddress] = Field(default=None, description="MAC address in the guest. Chosen once and kept if left out.")
     mtu: t.Optional[Whole] = Field(default=None, ge=68, le=65535, description="MTU told to the guest.")
     num_queues: t.Optional[Whole] = Field(default=None, ge=1, le=CPUS_MAX, description="Queue pairs. At most the number of virtual CPUs.")

@@ -8,10 +8,24 @@ from __future__ import annotations
 import typing as t
 
 from ..thirdparty_pydantic import BeforeValidator, WithJsonSchema
-from .readers import read_flag, read_host_path, read_identifier, read_mac, read_socket_path, read_tap, read_text, read_token, read_whole
+from .readers import (
+    ADDRESSES_MAX,
+    read_addresses,
+    read_flag,
+    read_host_path,
+    read_identifier,
+    read_mac,
+    read_network,
+    read_socket_path,
+    read_tap,
+    read_text,
+    read_token,
+    read_whole,
+)
 from .units import parse_size
 
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"}]}
+_ADDRESSES_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": ADDRESSES_MAX}]}
 
 Size = t.Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Whole = t.Annotated[int, BeforeValidator(read_whole)]
@@ -22,4 +36,6 @@ Identifier = t.Annotated[str, BeforeValidator(read_identifier)]
 Token = t.Annotated[str, BeforeValidator(read_token)]
 TapName = t.Annotated[str, BeforeValidator(read_tap)]
 MacAddress = t.Annotated[str, BeforeValidator(read_mac)]
+NetworkName = t.Annotated[str, BeforeValidator(read_network)]
+Addresses = t.Annotated[list[str], BeforeValidator(read_addresses), WithJsonSchema(_ADDRESSES_SCHEMA)]
 KernelArgs = t.Annotated[str, BeforeValidator(read_text)]

@@ -12,7 +12,19 @@ from __future__ import annotations
 import copy
 import typing as t
 
-from .readers import read_flag, read_host_path, read_identifier, read_mac, read_socket_path, read_tap, read_text, read_token, read_whole
+from .readers import (
+    read_addresses,
+    read_flag,
+    read_host_path,
+    read_identifier,
+    read_mac,
+    read_network,
+    read_socket_path,
+    read_tap,
+    read_text,
+    read_token,
+    read_whole,
+)
 from .shape import SHAPE
 from .units import parse_size
 
@@ -20,12 +32,14 @@ Node = t.Mapping[str, t.Any]
 
 # By the names that shape.py has for the types in fields.py.
 READERS: dict[str, t.Callable[[t.Any], t.Any]] = {
+    "Addresses": read_addresses,
     "Flag": read_flag,
     "HostPath": read_host_path,
     "Identifier": read_identifier,
     "KernelArgs": read_text,
     "MacAddress": read_mac,
     "Size": parse_size,
+    "NetworkName": read_network,
     "SocketPath": read_socket_path,
     "TapName": read_tap,
     "Token": read_token,
@@ -48,6 +62,11 @@ class Plain:
         """Dictionaries and lists all the way down, of the caller's own. C(mode): all values are JSON's anyway. C(exclude_unset): only what was given."""
         names = [name for name in self.__dict__ if name != "_given" and not (exclude_unset and name not in self.__dict__["_given"])]
         return {name: _dumped(self.__dict__[name], mode, exclude_unset) for name in names}
+
+    def model_copy(self, *, update: t.Mapping[str, t.Any]) -> Plain:
+        """Another, with these values in place of its own."""
+        values = {name: value for name, value in self.__dict__.items() if name != "_given"}
+        return Plain({**values, **update}, {*self.__dict__["_given"], *update})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plain) and self.__dict__ == other.__dict__

@@ -10,13 +10,15 @@ line, or a key into a VMM's option string; the rules for that are here, once, an
 from __future__ import annotations
 
 import re
+import socket
 import typing as t
+
+from .words import NAME_PATTERN, NAME_RULE
 
 # Keys that the tree will have in later versions: a clear word beats "unknown key".
 RESERVED: dict[str, tuple[str, ...]] = {
     "config": ("numa", "devices", "filesystems", "pmem", "platform", "debug"),
     "config.storage[]": ("image", "disk", "size", "filesystem"),
-    "config.network[]": ("network", "address", "address_method", "vlan"),
 }
 
 # Line and paragraph separators too: some readers of text take them for line ends.
@@ -27,6 +29,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _TAP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 UNIX_SOCKET_PATH_MAX = 107
+INTERFACE_NAME_MAX = 15
+# One address of each family.
+ADDRESSES_MAX = 2
 
 
 def _short(value: t.Any) -> str:
@@ -94,6 +99,31 @@ def read_mac(value: t.Any) -> str:
     if int(mac[:2], 16) & 1:
         raise ValueError(f"{_short(value)} is a multicast address: the second digit of the first pair must be even")
     return mac
+
+
+def read_network(value: t.Any) -> str:
+    if not re.fullmatch(NAME_PATTERN, read_text(value)):
+        raise ValueError(f"{_short(value)} must be the name of a network: {NAME_RULE}")
+    return str(value)
+
+
+def read_addresses(value: t.Any) -> list[str]:
+    """One address, or one of each family, as the kernel writes them, IPv4 first."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not 1 <= len(listed) <= ADDRESSES_MAX:
+        raise ValueError("must be an IP address, or a list of an IPv4 and an IPv6 address")
+    found = [_address(entry) for entry in listed]
+    if len({":" in address for address in found}) < len(found):
+        raise ValueError("has two addresses of the same family. Give one IPv4 and one IPv6 address")
+    return sorted(found, key=lambda address: ":" in address)
+
+
+def _address(value: t.Any) -> str:
+    family = socket.AF_INET6 if ":" in read_text(value) else socket.AF_INET
+    try:
+        return socket.inet_ntop(family, socket.inet_pton(family, value))
+    except OSError as exc:
+        raise ValueError(f"{_short(value)} must be an IP address without a prefix, as in 10.80.0.7") from exc
 
 
 def read_whole(value: t.Any) -> t.Any:

@@ -195,13 +195,44 @@ def _storage(config: VmConfig) -> t.Iterator[Broken]:
 def _network(config: VmConfig) -> t.Iterator[Broken]:
     for index, nic in enumerate(config.network):
         field = f"network[{index}]"
-        if nic.tap_device is None and nic.vhost_user_socket is None:
-            yield Broken(field, "has neither tap_device nor vhost_user_socket. Give one of them.", (f"{field}.tap_device", f"{field}.vhost_user_socket"))
-        if nic.tap_device is not None and nic.vhost_user_socket is not None:
-            yield Broken(f"{field}.vhost_user_socket", "cannot be combined with tap_device. Leave one of them out.", (f"{field}.tap_device",))
+        places = [name for name in _PLACES if getattr(nic, name) is not None]
+        if not places:
+            yield Broken(field, "has neither tap_device, network nor vhost_user_socket. Give one of them.", tuple(f"{field}.{name}" for name in _PLACES))
+        for name in places[1:]:
+            yield Broken(
+                f"{field}.{name}", f"cannot be combined with {places[0]}. Leave one of them out (null, where it is stored).", (f"{field}.{places[0]}",)
+            )
+        yield from _in_a_network(nic, field)
         yield from _queues(nic, field, config)
     yield from _unique("network", "id", [nic.id for nic in config.network])
     yield from _unique("network", "mac_address", [nic.mac_address for nic in config.network])
+
+
+def _in_a_network(nic: Network, field: str) -> t.Iterator[Broken]:
+    """What only an interface on a network of ours can have."""
+    if nic.network is None:
+        for name, given in (("address", nic.address is not None), ("address_method", nic.address_method not in ("auto", "none"))):
+            if given:
+                yield Broken(
+                    f"{field}.{name}", "goes with network: nothing is known of another's addresses. Give network, or leave it out.", (f"{field}.network",)
+                )
+    if nic.vlan is not None and nic.vhost_user_socket is not None:
+        yield Broken(f"{field}.vlan", "cannot be combined with vhost_user_socket: no bridge of this host sees its frames.", (f"{field}.vhost_user_socket",))
+
+
+def _addresses_by_kernel(config: VmConfig) -> t.Iterator[Broken]:
+    """The kernel takes one C(ip=), and only where one is booted directly."""
+    asking = [index for index, nic in enumerate(config.network) if nic.address_method == "kernel"]
+    for index in asking:
+        field = f"network[{index}].address_method"
+        if index != asking[0]:
+            yield Broken(
+                field, f"'kernel' is given for network[{asking[0]}] already, and a kernel takes one ip=. Use dhcp.", (f"network[{asking[0]}].address_method",)
+            )
+        if config.boot.kernel_path is None and (config.boot.firmware_path is not None or config.boot.igvm_path is not None):
+            yield Broken(field, "'kernel' needs a kernel that is booted directly (boot.kernel_path). Use dhcp.", ("boot.kernel_path", "boot.firmware_path"))
+        if re.search(r"(?<!\S)ip=", config.boot.kernel_args or ""):
+            yield Broken(field, "'kernel' adds ip= to boot.kernel_args, which have one. Take it out there, or use address_method: none.", ("boot.kernel_args",))
 
 
 def _queues(device: t.Union[Storage, Network], field: str, config: VmConfig) -> t.Iterator[Broken]:
@@ -257,4 +288,7 @@ def _unique(where: str, key: str, values: t.Sequence[t.Optional[str]]) -> t.Iter
             yield Broken(f"{where}[{index}].{key}", f"'{value}' is taken by {where}[{first}]. Give each its own.", (f"{where}[{first}].{key}",))
 
 
-RULES: tuple[t.Callable[[VmConfig], t.Iterator[Broken]], ...] = (_cpu, _memory, _boot, _storage, _network, _console)
+# Where an interface may be: one of them.
+_PLACES = ("tap_device", "network", "vhost_user_socket")
+
+RULES: tuple[t.Callable[[VmConfig], t.Iterator[Broken]], ...] = (_cpu, _memory, _boot, _storage, _network, _addresses_by_kernel, _console)

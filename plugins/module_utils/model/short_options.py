@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from ..errors import Violation
+from .readers import INTERFACE_NAME_MAX
 from .validate import validate_given
 from .walk import unwrap
 from .words import SHORT_OPTIONS, stands_in
@@ -66,16 +67,27 @@ def _entries(option: str, value: t.Any) -> t.Any:
     """Disks and networks as the tree writes them: a path or name becomes an entry, and the first disk is the root device unless one says so."""
     if option not in ("disks", "networks"):
         return value
-    key = "path" if option == "disks" else "tap_device"
     listed = [value] if isinstance(value, (str, collections.abc.Mapping)) else value
     if not isinstance(listed, collections.abc.Sequence):
         return value
     entries: list[t.Any] = [
-        {key: entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, collections.abc.Mapping) else entry for entry in listed
+        _named(option, entry) if isinstance(entry, str) else dict(entry) if isinstance(entry, collections.abc.Mapping) else entry for entry in listed
     ]
     if option == "disks" and entries and isinstance(entries[0], dict) and not any(isinstance(e, dict) and e.get("is_root_device") is not None for e in entries):
         entries[0]["is_root_device"] = True
     return entries
+
+
+def _named(option: str, name: str) -> dict[str, t.Any]:
+    """A disk's path; an interface's tap or bridge, unless its name can only be a network's."""
+    if option == "disks":
+        return {"path": name}
+    return on_network(name) if len(name) > INTERFACE_NAME_MAX else {"tap_device": name}
+
+
+def on_network(name: str) -> dict[str, t.Any]:
+    """The interface that the name of a network stands for. The null: where a tap is stored, it is no longer meant."""
+    return {"network": name, "tap_device": None}
 
 
 def _same(place: tuple[str, ...], short: t.Any, given: t.Any) -> bool:

@@ -46,7 +46,7 @@ def test_every_word_survives_the_shell() -> None:
     spec = LaunchSpec(
         argv=(NASTY, "-append", NASTY),
         files=(FileUse(NASTY, "disk", writable=True), FileUse(f"{VM.data}/{NASTY[1:]}", "own")),
-        taps=(TapUse("tap0", ours=True, bridge="br0", mtu=9000, queue_pairs=4), TapUse("theirs", ours=False)),
+        taps=(TapUse("tap0", ours=True, bridge="br0", mtu=9000, queue_pairs=4, vlan=7), TapUse("theirs", ours=False)),
         devices=(NASTY,),
         after_start=((NASTY, "boot"),),
         stop=(NASTY, "power-button"),
@@ -54,7 +54,7 @@ def test_every_word_survives_the_shell() -> None:
     text = text_of(spec, console_path=NASTY)
     shell_accepts(text)
     assert words(text, "vmm_files") == ["expose", "disk", NASTY, table_word(NASTY), "rw", "own", "own", NASTY[1:]]
-    assert words(text, "vmm_taps") == ["tap", "tap0", "br0", "9000", "multi_queue", "vnet_hdr"]
+    assert words(text, "vmm_taps") == ["tap", "tap0", "br0", "9000", "7", "multi_queue", "vnet_hdr", "make_taps"]
     assert shlex.split(function(text, "vmm_devices").splitlines()[0]) == ["need_device", NASTY]
     assert shlex.split(function(text, "vmm_devices").splitlines()[-1])[:3] == ["device", NASTY, table_word(NASTY)]
     assert words(text, "after_start") == ["after", NASTY, "boot"]

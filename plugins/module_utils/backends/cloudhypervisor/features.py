@@ -11,6 +11,9 @@ from ...capabilities import rules
 from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule, Support, Traits, inert, no, yes
 from ...model.units import MIB
 
+_NO_METADATA = "it has no metadata service"
+_NO_FIRST_BOOT_DATA = "this version of unkey.vmcp has no first-boot data yet"
+
 CAPABILITIES = Capabilities(
     backend="cloudhypervisor",
     title="Cloud Hypervisor",
@@ -83,6 +86,15 @@ CAPABILITIES = Capabilities(
         "network[].mtu": yes("27"),
         "network[].num_queues": yes(),
         "network[].queue_size": yes(),
+        "network[].network": yes(),
+        "network[].address": yes(),
+        "network[].address_method=auto": yes(),
+        "network[].address_method=dhcp": yes(),
+        "network[].address_method=kernel": yes(),
+        "network[].address_method=mmds": no(_NO_METADATA),
+        "network[].address_method=cloud_init": no(_NO_FIRST_BOOT_DATA),
+        "network[].address_method=none": yes(),
+        "network[].vlan": yes(),
         "network[].rate_limit_rx.bandwidth.size": yes("15"),
         "network[].rate_limit_rx.bandwidth.refill_ms": yes("15"),
         "network[].rate_limit_rx.bandwidth.burst": yes("15"),
@@ -111,7 +123,7 @@ CAPABILITIES = Capabilities(
         "backend_options.cloudhypervisor": yes(),
         "backend_options.firecracker": inert(),
         "backend_options.qemu": inert(),
-        "metadata": no("it has no metadata service"),
+        "metadata": no(_NO_METADATA),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": no("it reboots the guest in the same process, and nothing outside can stop it there"),
         "restart_policy.on_crash": yes(),
@@ -132,7 +144,7 @@ CAPABILITIES = Capabilities(
         Limit("network[].mtu", 1280, None),
     ),
     rules=(
-        Rule("The limits of both directions of an interface are equal.", rules.both_directions_share_a_limit),
+        Rule("Extra tokens of an interface need equal limits of both directions.", rules.bursts_need_one_limit, notice=True),
         Rule("Memory zones leave no room for growth.", rules.zones_do_not_grow),
         Rule("One PCI segment has room for 29 devices of yours.", rules.one_pci_segment),
     ),

@@ -13,7 +13,9 @@ import json
 import typing as t
 
 from ...errors import FailedPrecondition
+from .. import kernel_args
 from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
+from ..taps import tap_use, told_by_kernel
 from .translate import Wiring, document, named_nics, ordered_disks
 from .words import BOOT_ALIASES, RNG_SOURCE, parse_version, wire_id
 
@@ -46,21 +48,12 @@ def file_uses(config: VmConfig) -> tuple[FileUse, ...]:
 
 
 def tap_uses(config: VmConfig, generated: t.Mapping[str, t.Any]) -> tuple[TapUse, ...]:
-    """A NIC for which a tap was chosen (C(generated["taps"])) names the bridge of that tap; any other names a tap."""
-    chosen = generated.get("taps", {})
-    uses = []
-    for name, _wire, nic in named_nics(config.model_dump(mode="json")["network"]):
-        if nic["vhost_user_socket"] is None:
-            uses.append(
-                TapUse(
-                    name=chosen.get(name, nic["tap_device"]),
-                    ours=name in chosen,
-                    bridge=nic["tap_device"] if name in chosen else None,
-                    mtu=nic["mtu"],
-                    queue_pairs=nic["num_queues"] or 1,
-                )
-            )
-    return tuple(uses)
+    """Limits that differ by direction are the host's to keep: Cloud Hypervisor has one for both."""
+    return tuple(
+        tap_use(nic.id or str(at), nic, generated, queue_pairs=nic.num_queues or 1, limited=nic.rate_limit_rx != nic.rate_limit_tx)
+        for at, nic in enumerate(config.network)
+        if nic.vhost_user_socket is None
+    )
 
 
 def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout) -> LaunchSpec:
@@ -72,6 +65,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
             "Install ch-remote of the same version in the same directory, or apply the role unkey.vmcp.vmcp_host."
         )
     socket = f"{paths.sockets}/{SOCKET}"
+    config = told_by_kernel(config, definition.generated, kernel_args.DEFAULT)
     taps = tap_uses(config, definition.generated)
     body = document(config, wiring_of(definition, paths, isolation))
     return LaunchSpec(
@@ -103,6 +97,7 @@ def wiring_of(definition: Definition, paths: Paths, isolation: Isolation) -> Wir
         cid=generated.get("cid"),
         landlock=isolation.jail,
         sets_tap_mtu=isolation.uid is None,
+        limits_kept_by_host=True,
         serial_is_stdout=True,
     )
 

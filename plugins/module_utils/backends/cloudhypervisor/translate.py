@@ -42,6 +42,7 @@ class Wiring:
     """What a document needs beside the configuration. The default is a VMM that somebody else runs: nothing of it is ours, paths are the host's.
 
     C(version): of the binary, C((53, 0)). C(macs), C(taps): by NIC id, what was chosen for those that name none, or a bridge.
+    C(limits_kept_by_host): limits of an interface that differ by direction are kept by its tap, and not told the VMM.
     C(sets_tap_mtu): whether the VMM may change a tap; with a uid of its own it may not, and takes the MTU from the tap, which the launch file prepares."""
 
     version: tuple[int, ...] = (53, 0)
@@ -51,6 +52,7 @@ class Wiring:
     cid: t.Optional[int] = None
     landlock: bool = False
     sets_tap_mtu: bool = True
+    limits_kept_by_host: bool = False
     serial_is_stdout: bool = False
 
     def file(self, alias: str, path: str) -> str:
@@ -71,11 +73,11 @@ def named_nics(network: t.Sequence[Tree]) -> list[tuple[str, str, Tree]]:
     return [(nic["id"] or str(at), wire_id("net", nic["id"] or str(at)), nic) for at, nic in enumerate(network)]
 
 
-def refusals(config: VmConfig) -> list[Violation]:
+def refusals(config: VmConfig, wiring: Wiring) -> list[Violation]:
     """What no version of Cloud Hypervisor can be told, each with its remedy; C(document) raises them as InvalidArgument."""
     found = []
     for at, nic in enumerate(config.network):
-        if nic.rate_limit_rx != nic.rate_limit_tx:
+        if nic.rate_limit_rx != nic.rate_limit_tx and not wiring.limits_kept_by_host:
             found.append(
                 Violation(
                     f"config.network[{at}].rate_limit_{'rx' if nic.rate_limit_rx else 'tx'}",
@@ -89,7 +91,7 @@ def refusals(config: VmConfig) -> list[Violation]:
 
 def document(config: VmConfig, wiring: Wiring) -> Tree:
     """The body of C(vm.create). InvalidArgument for what it cannot hold (see C(refusals))."""
-    refused = refusals(config)
+    refused = refusals(config, wiring)
     if refused:
         raise InvalidArgument.of(refused)
     ours = config.model_dump(mode="json")
@@ -205,7 +207,7 @@ def _nic(name: str, wire: str, nic: Tree, wiring: Wiring) -> Tree:
             body.pop("mtu", None)
     if nic["num_queues"] is not None:
         body["num_queues"] = 2 * nic["num_queues"]
-    limiter = _limiter(nic["rate_limit_rx"], queues=nic["num_queues"] or 1)
+    limiter = _limiter(nic["rate_limit_rx"] if nic["rate_limit_rx"] == nic["rate_limit_tx"] else None, queues=nic["num_queues"] or 1)
     if limiter:
         body["rate_limiter_config"] = limiter
     return body

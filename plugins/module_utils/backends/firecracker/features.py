@@ -15,6 +15,7 @@ _NO_PIN = "it does not pin virtual CPUs"
 _ONE_QUEUE = "its devices have one queue"
 _OWN_QUEUE_SIZE = "its queues have a size of their own"
 _STDOUT = "its serial port is its standard output, which goes to a file or nowhere"
+_NO_FIRST_BOOT_DATA = "this version of unkey.vmcp has no first-boot data yet"
 
 CAPABILITIES = Capabilities(
     backend="firecracker",
@@ -81,6 +82,15 @@ CAPABILITIES = Capabilities(
         "network[].mtu": yes("1.16"),
         "network[].num_queues": no(_ONE_QUEUE),
         "network[].queue_size": no(_OWN_QUEUE_SIZE),
+        "network[].network": yes(),
+        "network[].address": yes(),
+        "network[].address_method=auto": yes(),
+        "network[].address_method=dhcp": yes(),
+        "network[].address_method=kernel": yes(),
+        "network[].address_method=mmds": yes("1.1", note="read by the guest at 169.254.169.254, under vmcp/network"),
+        "network[].address_method=cloud_init": no(_NO_FIRST_BOOT_DATA),
+        "network[].address_method=none": yes(),
+        "network[].vlan": yes(),
         "network[].rate_limit_rx.bandwidth.size": yes(),
         "network[].rate_limit_rx.bandwidth.refill_ms": yes(),
         "network[].rate_limit_rx.bandwidth.burst": yes(),

@@ -10,6 +10,7 @@ import typing as t
 
 from ...errors import FailedPrecondition, InvalidArgument, Violation
 from ..port import Isolation, LaunchSpec, Paths
+from ..taps import macs_of, told_by_kernel, told_by_metadata
 from . import translate
 
 if t.TYPE_CHECKING:
@@ -54,6 +55,8 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         raise InvalidArgument.of(
             [Violation("config.vsock.path", f"A VM in its sandbox makes its sockets in a directory of its own. Leave it out: it is {layout.vsock_socket}.")]
         )
+    config = told_by_kernel(config, definition.generated, _default_arguments(config))
+    metadata = _with_addresses(metadata, told_by_metadata(definition.generated, macs_of(config, definition.generated)))
     documents = _documents(translate.document(config, wiring(definition, paths, metadata)), metadata, paths, layout)
     log = f"{paths.documents}{LOG_ALIAS}" if paths.documents else layout.vmm_log
     return LaunchSpec(
@@ -63,7 +66,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
             *_limits(documents),
         ),
         files=translate.file_uses(config),
-        taps=translate.tap_uses(config, definition.generated.get("taps", {})),
+        taps=translate.tap_uses(config, definition.generated),
         documents=documents,
         document_uses={name: name for name in documents},
         jailer=_jailer(definition) if isolation.jail else None,
@@ -74,6 +77,20 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         vmm_log_in_sandbox=log,
         devices=("/dev/kvm", *(("/dev/net/tun",) if config.network else ())),
     )
+
+
+def _default_arguments(config: VmConfig) -> str:
+    """What stands in for kernel arguments that nobody gave, where something is to be put behind them."""
+    return translate.DEFAULT_KERNEL_ARGS if translate.has_console(config) else translate.QUIET_KERNEL_ARGS
+
+
+def _with_addresses(metadata: t.Optional[t.Any], interfaces: dict[str, t.Any]) -> t.Optional[t.Any]:
+    """The metadata with what the guest is to know of its interfaces under C(vmcp.network); what the user says there is left alone."""
+    if not interfaces:
+        return metadata
+    given = metadata if isinstance(metadata, dict) else {}
+    ours = given.get("vmcp", {})
+    return {**given, "vmcp": {"network": interfaces, **ours}} if isinstance(ours, dict) else given
 
 
 def _documents(wire: dict[str, t.Any], metadata: t.Optional[t.Any], paths: Paths, layout: VmLayout) -> dict[str, str]:

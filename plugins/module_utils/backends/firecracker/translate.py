@@ -14,6 +14,7 @@ import typing as t
 
 from ...errors import Internal, InvalidArgument, Violation
 from ..port import FileUse, Paths, TapUse
+from ..taps import tap_use
 
 if t.TYPE_CHECKING:
     from ...model.config import Balloon, Network, RateLimit, Storage, TokenBucket, VmConfig
@@ -26,6 +27,8 @@ SLOT_MIB = 128
 VSOCK_SOCKET = "vsock.sock"
 # Firecracker's own default switches the serial port off. Modules stay allowed: distributions' kernels need them for their root file system.
 DEFAULT_KERNEL_ARGS = "console=ttyS0 reboot=k panic=1 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
+# The same for a guest whose serial port nobody reads.
+QUIET_KERNEL_ARGS = DEFAULT_KERNEL_ARGS.replace("console=ttyS0", "8250.nr_uarts=0")
 IO_ENGINES = {"sync": "Sync", "io_uring": "Async"}
 # What identifies an entry of the document's lists.
 LIST_KEYS = {"drives": "drive_id", "network-interfaces": "iface_id", "pmem": "id"}
@@ -106,16 +109,9 @@ def file_uses(config: VmConfig) -> tuple[FileUse, ...]:
     return tuple(uses)
 
 
-def tap_uses(config: VmConfig, taps: t.Mapping[str, str]) -> tuple[TapUse, ...]:
-    """C(taps) as in C(Wiring). Firecracker opens one queue, with virtio-net headers."""
-    uses = []
-    for position, nic in enumerate(config.network):
-        ours = taps.get(_net_id(position, nic))
-        if ours:
-            uses.append(TapUse(name=ours, ours=True, bridge=nic.tap_device, mtu=nic.mtu))
-        elif nic.tap_device:
-            uses.append(TapUse(name=nic.tap_device, ours=False))
-    return tuple(uses)
+def tap_uses(config: VmConfig, generated: t.Mapping[str, t.Any]) -> tuple[TapUse, ...]:
+    """Firecracker opens one queue, with virtio-net headers, and keeps the limits itself."""
+    return tuple(tap_use(_net_id(position, nic), nic, generated) for position, nic in enumerate(config.network))
 
 
 # --- to Firecracker ----------------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ from __future__ import annotations
 from ...capabilities import rules
 from ...capabilities.matrix import Capabilities, Limit, Rule, Traits, ignored, inert, no, yes
 
-_NO_NIC_LIMIT = "it does not limit what goes through a tap"
+_NO_METADATA = "it has no metadata service"
+_BY_TC = "QEMU has no limiter for interfaces: the host's tc and nftables limit the tap"
+_NO_BURST = "the host's limiter, which stands in for QEMU, has no extra tokens at start"
+_NO_FIRST_BOOT_DATA = "this version of unkey.vmcp has no first-boot data yet"
 
 CAPABILITIES = Capabilities(
     backend="qemu",
@@ -76,8 +79,27 @@ CAPABILITIES = Capabilities(
         "network[].mtu": yes(),
         "network[].num_queues": yes(),
         "network[].queue_size": yes(note="256 to 1024"),
-        "network[].rate_limit_rx": no(_NO_NIC_LIMIT),
-        "network[].rate_limit_tx": no(_NO_NIC_LIMIT),
+        "network[].network": yes(),
+        "network[].address": yes(),
+        "network[].address_method=auto": yes(),
+        "network[].address_method=dhcp": yes(),
+        "network[].address_method=kernel": yes(),
+        "network[].address_method=mmds": no(_NO_METADATA),
+        "network[].address_method=cloud_init": no(_NO_FIRST_BOOT_DATA),
+        "network[].address_method=none": yes(),
+        "network[].vlan": yes(),
+        "network[].rate_limit_rx.bandwidth.size": yes(note=_BY_TC),
+        "network[].rate_limit_rx.bandwidth.refill_ms": yes(note=_BY_TC),
+        "network[].rate_limit_rx.bandwidth.burst": ignored(_NO_BURST),
+        "network[].rate_limit_rx.ops.size": yes(note=_BY_TC),
+        "network[].rate_limit_rx.ops.refill_ms": yes(note=_BY_TC),
+        "network[].rate_limit_rx.ops.burst": ignored(_NO_BURST),
+        "network[].rate_limit_tx.bandwidth.size": yes(note=_BY_TC),
+        "network[].rate_limit_tx.bandwidth.refill_ms": yes(note=_BY_TC),
+        "network[].rate_limit_tx.bandwidth.burst": ignored(_NO_BURST),
+        "network[].rate_limit_tx.ops.size": yes(note=_BY_TC),
+        "network[].rate_limit_tx.ops.refill_ms": yes(note=_BY_TC),
+        "network[].rate_limit_tx.ops.burst": ignored(_NO_BURST),
         "network[].vhost_user_socket": yes(),
         "console.enabled": yes(),
         "console.output": yes(),
@@ -93,7 +115,7 @@ CAPABILITIES = Capabilities(
         "backend_options.qemu": yes(),
         "backend_options.qemu.args": yes(),
         "backend_options.qemu.machine": yes(),
-        "metadata": no("it has no metadata service"),
+        "metadata": no(_NO_METADATA),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": yes(),
         "restart_policy.on_crash": yes(),

@@ -9,7 +9,9 @@ import dataclasses
 import json
 import typing as t
 
+from .. import kernel_args
 from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
+from ..taps import tap_use, told_by_kernel
 from . import devices, translate
 from .words import option
 
@@ -62,16 +64,9 @@ def file_uses(config: VmConfig) -> tuple[FileUse, ...]:
 
 
 def tap_uses(config: VmConfig, generated: t.Mapping[str, t.Any]) -> tuple[TapUse, ...]:
-    """An interface for which a tap was chosen (C(generated["taps"])) names the bridge of that tap; any other names a tap."""
-    chosen = generated.get("taps", {})
+    """QEMU keeps no limits of interfaces: the host does."""
     return tuple(
-        TapUse(
-            name=chosen.get(our_id, nic.tap_device),
-            ours=our_id in chosen,
-            bridge=nic.tap_device if our_id in chosen else None,
-            mtu=nic.mtu,
-            queue_pairs=nic.num_queues or 1,
-        )
+        tap_use(our_id, nic, generated, queue_pairs=nic.num_queues or 1, limited=True)
         for our_id, _alias, nic in devices.named_nics(config)
         if nic.vhost_user_socket is None
     )
@@ -82,6 +77,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
     if isolation.uid is None:
         paths = dataclasses.replace(paths, files={**paths.files, **{use.alias: use.path for use in uses if use.seed is not None}})
     wiring = wiring_of(definition, config, paths)
+    config = told_by_kernel(config, definition.generated, kernel_args.DEFAULT)
     taps = tap_uses(config, definition.generated)
     return LaunchSpec(
         argv=arguments(definition, config, wiring, isolation),

@@ -202,7 +202,7 @@ def test_uses_of_the_host() -> None:
         FileUse("/d", "disk__44_2d1", writable=True),
         FileUse("/s", "disk_v", writable=True),
     )
-    assert translate.tap_uses(config, {"a": "vm1"}) == (TapUse("vm1", ours=True, bridge="br0", mtu=1400), TapUse("tap1", ours=False))
+    assert translate.tap_uses(config, {"taps": {"a": "vm1"}}) == (TapUse("vm1", ours=True, bridge="br0", mtu=1400), TapUse("tap1", ours=False))
 
 
 # --- refusals ---
