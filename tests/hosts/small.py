@@ -54,7 +54,7 @@ def small_host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Ite
     (binaries / "firecracker").write_text("#!/bin/sh\necho Firecracker v1.16.1\n")
     (binaries / "firecracker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(lacks, "NET", str(net))
+    monkeypatch.setattr(nic_lacks, "NET", str(net))
     # In memory: thousands of syncs there cost nothing, and nothing here needs a real one.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     top = pathlib.Path(tempfile.mkdtemp(prefix="vmcp-host", dir=memory))

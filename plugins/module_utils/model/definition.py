@@ -56,6 +56,16 @@ class Definition:
     schema: int = SCHEMA
     extra: dict[str, t.Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def names_networks(self) -> bool:
+        """Whether an interface is to be on a network of ours."""
+        return any(nic.get("network") for nic in self.config.get("network") or [])
+
+    @property
+    def on_networks(self) -> bool:
+        """Whether an interface was given a place on one."""
+        return bool(self.generated.get("nics"))
+
     def to_json(self) -> str:
         """The text of C(vm.json): sorted keys, so that equal definitions are equal bytes."""
         body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -16,6 +16,9 @@ from .launching import Launch, allocation_request, launch_of, ready_for, with_al
 from .live import start_with_host
 from .work import Context, Work, attempt, by_supervisor
 
+if t.TYPE_CHECKING:
+    from ..backends.taps import NicFacts
+
 # A definition, its launch file, its policy, a document or two.
 _FILES_OF_A_VM = 5
 
@@ -28,6 +31,8 @@ def define(context: Context, works: t.Sequence[Work]) -> None:
         for work in works:
             work.error = exc
         return
+    facts = _on_networks(context, works, given)
+    works = [work for work in works if work.error is None]
     few = are_few(_FILES_OF_A_VM * len(works))
     writings: dict[str, Writing] = {}
     definitions: dict[str, Definition] = {}
@@ -35,7 +40,7 @@ def define(context: Context, works: t.Sequence[Work]) -> None:
     def prepare(work: Work) -> None:
         writing = Writing()
         try:
-            definitions[work.name] = _prepare(context, work, given[work.name], writing, sync=few)
+            definitions[work.name] = _prepare(context, work, given[work.name], facts.get(work.name, {}), writing, sync=few)
         except VmcpError:
             writing.abandon()
             raise
@@ -53,9 +58,19 @@ def define(context: Context, works: t.Sequence[Work]) -> None:
     for work in prepared:
         work.definition = definitions[work.name]
         work.launch_is_written = True
+    _leave_former(context, prepared)
     for supervisor, _listed in by_supervisor(context, prepared):
         supervisor.ensure_installed()
     attempt(context, prepared, lambda work: start_with_host(context.store.layout, work.vm, work.wanted(), work.found.definition))
+
+
+def _leave_former(context: Context, works: t.Sequence[Work]) -> None:
+    """Networks that definitions name no longer. A VM that runs goes on as it was started, until it is started again."""
+    stopped = [work for work in works if not work.found.runs and work.found.definition is not None and work.found.definition.on_networks]
+    if stopped:
+        from .networking import settle
+
+        settle(context, stopped)
 
 
 def _allocate(context: Context, works: t.Sequence[Work]) -> dict[str, allocations.Allocation]:
@@ -64,10 +79,25 @@ def _allocate(context: Context, works: t.Sequence[Work]) -> dict[str, allocation
     return allocations.allocate_all(context.store.layout, wanted, lock_timeout_s=context.lock_timeout_s, tell=context.tell)
 
 
-def _prepare(context: Context, work: Work, given: allocations.Allocation, writing: Writing, *, sync: bool) -> Definition:
+def _on_networks(context: Context, works: t.Sequence[Work], given: t.Mapping[str, allocations.Allocation]) -> dict[str, dict[str, NicFacts]]:
+    """Those that cannot be on their networks have their error."""
+    concerned = [work for work in works if work.wanted().names_networks]
+    if not concerned:
+        return {}
+    from .networking import take_part
+
+    try:
+        return take_part(context, [work.wanted() for work in concerned], given)
+    except VmcpError as exc:
+        for work in concerned:
+            work.error = exc
+        return {}
+
+
+def _prepare(context: Context, work: Work, given: allocations.Allocation, facts: t.Mapping[str, NicFacts], writing: Writing, *, sync: bool) -> Definition:
     """Writes all that belongs to one VM beside its names. C(sync): directories are made durable one by one."""
     store, vm = context.store, work.vm
-    definition = with_allocation(work.wanted(), given, context.root)
+    definition = with_allocation(work.wanted(), given, context.root, facts)
     store.ensure_dirs(vm, definition.generated.get("uid"), sync=sync)
     if work.plan.metadata is not None:
         text, digest = store.secrets_text(work.name, work.plan.metadata)

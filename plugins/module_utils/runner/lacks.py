@@ -12,11 +12,12 @@ import typing as t
 from ..backends.port import FileUse
 from ..capabilities.catalogue import TITLES, capabilities_of
 from ..errors import Violation
+from .nic_lacks import nic_lacks
 
 if t.TYPE_CHECKING:
     from ..model.config import VmConfig
+    from .networking import Networks
 
-NET = "/sys/class/net"
 _KERNELS = {"elf": "vmlinux", "bzimage": "bzImage", "image": "arm64 Image"}
 _ELF = b"\x7fELF"
 # x86 boot protocol: the magic of a bzImage stands at 0x202; arm64's Image has its own at 56.
@@ -24,9 +25,10 @@ _BZIMAGE_AT, _BZIMAGE = 0x202, b"HdrS"
 _ARM64_AT, _ARM64 = 56, b"ARM\x64"
 
 
-def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isolated: bool = False) -> list[Violation]:
+def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isolated: bool = False, networks: t.Optional[Networks] = None) -> list[Violation]:
     """Everything that the configuration names and the host does not have in a usable form.
 
+    C(networks): those of this host, where the configuration names one.
     C(isolated): root starts it, and the VMM runs under a uid of its own, C(uid) (None: not chosen yet). Otherwise it runs as whoever we are."""
     lacks: list[Violation] = []
     boot = config.boot
@@ -40,14 +42,9 @@ def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isol
             lacks += _file(f"config.storage[{index}].path", disk.path, writable=not disk.read_only)
         if disk.vhost_user_socket:
             lacks += _socket(f"config.storage[{index}].vhost_user_socket", disk.vhost_user_socket)
-    for index, nic in enumerate(config.network):
-        if nic.tap_device:
-            lacks += _interface(f"config.network[{index}].tap_device", nic.tap_device)
-            lacks += _foreign_tap(f"config.network[{index}].tap_device", nic.tap_device, uid, isolated)
-            lacks += [] if isolated else _tap_to_make(f"config.network[{index}].tap_device", nic.tap_device)
-        if nic.vhost_user_socket:
-            lacks += _socket(f"config.network[{index}].vhost_user_socket", nic.vhost_user_socket)
-    lacks += _taps_used_twice(config)
+    behind = [(f"config.network[{index}].vhost_user_socket", nic.vhost_user_socket) for index, nic in enumerate(config.network)]
+    lacks += [lack for field, path in behind if path for lack in _socket(field, path)]
+    lacks += nic_lacks(config, uid, isolated, networks)
     lacks += _console(config, uid, isolated)
     if config.vsock and config.vsock.path and backend == "cloudhypervisor":
         lacks += _new_socket("config.vsock.path", config.vsock.path, uid, isolated)
@@ -151,67 +148,6 @@ def _has_access_list(path: str) -> bool:
         return False
 
 
-def _interface(field: str, name: str) -> list[Violation]:
-    if not os.path.exists(f"{NET}/{name}"):
-        return [
-            Violation(
-                field,
-                f"there is no interface {name} on this host. Make the tap ('ip tuntap add {name} mode tap'), "
-                f"or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
-            )
-        ]
-    if not is_bridge(name) and not is_tap(name):
-        return [Violation(field, f"{name} is neither a tap nor a bridge. Name a tap, or a bridge on which a tap is to be made.")]
-    return []
-
-
-def _foreign_tap(field: str, name: str, uid: t.Optional[int], isolated: bool) -> list[Violation]:
-    """A tap that has an owner lets nobody else in. One without lets in whoever may open /dev/net/tun."""
-    try:
-        with open(f"{NET}/{name}/owner", encoding="ascii") as stream:
-            owner = int(stream.read())
-    except (OSError, ValueError):
-        # No tap (a bridge), or not there: said elsewhere.
-        return []
-    if owner in (-1, 0xFFFFFFFF, uid if isolated else os.geteuid()) or (not isolated and os.geteuid() == 0):
-        return []
-    if not isolated:
-        remedy = f"Let root make it for you ('ip tuntap add {name} mode tap user {os.geteuid()}'), or name a tap of yours."
-        return [Violation(field, f"the tap {name} belongs to uid {owner}, not to this user ({os.geteuid()}). {remedy}")]
-    return [
-        Violation(
-            field,
-            f"the tap {name} belongs to uid {owner}, and this VM runs under a uid of its own. Make the tap without an owner ('ip tuntap add {name} mode tap'), "
-            "or name a bridge, on which a tap is made for it.",
-        )
-    ]
-
-
-def _tap_to_make(field: str, name: str) -> list[Violation]:
-    if not is_bridge(name):
-        return []
-    remedy = f"Run the task with become, or let root make a tap for this user ('ip tuntap add NAME mode tap user {os.geteuid()}') and name that."
-    return [Violation(field, f"{name} is a bridge, and only root can make a tap on it. {remedy}")]
-
-
-def _taps_used_twice(config: VmConfig) -> list[Violation]:
-    """Two interfaces may share a bridge; a tap carries one."""
-    seen: dict[str, int] = {}
-    lacks = []
-    for index, nic in enumerate(config.network):
-        if not nic.tap_device or is_bridge(nic.tap_device):
-            continue
-        if nic.tap_device in seen:
-            lacks.append(
-                Violation(
-                    f"config.network[{index}].tap_device",
-                    f"{nic.tap_device} is used by config.network[{seen[nic.tap_device]}] already. Name another tap, or a bridge.",
-                )
-            )
-        seen.setdefault(nic.tap_device, index)
-    return lacks
-
-
 def seed_lacks(uses: t.Iterable[FileUse]) -> list[Violation]:
     """The templates from which a VM's own files are made (UEFI variables)."""
     return [
@@ -222,14 +158,6 @@ def seed_lacks(uses: t.Iterable[FileUse]) -> list[Violation]:
         for use in uses
         if use.seed and not os.path.isfile(use.seed)
     ]
-
-
-def is_tap(name: str) -> bool:
-    return os.path.exists(f"{NET}/{name}/tun_flags")
-
-
-def is_bridge(name: str) -> bool:
-    return os.path.isdir(f"{NET}/{name}/bridge")
 
 
 def binary_lacks(binary: str) -> list[Violation]:

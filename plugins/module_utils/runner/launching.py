@@ -18,10 +18,12 @@ from ..host.writing import FileText
 from ..model.definition import Definition
 from ..model.validate import read_config
 from ..model.words import SHUTDOWN_GRACE_S
-from .lacks import is_bridge
+from .nic_lacks import is_bridge
 
 if t.TYPE_CHECKING:
+    from ..backends.taps import NicFacts
     from ..host.layout import VmLayout
+    from .networking import Networks
 
 
 def isolation_of(definition: Definition) -> Isolation:
@@ -91,19 +93,28 @@ def foresee(
 
     By name: definition with what will be chosen for it, and its launch (what C(allocate_all) gives then is usually the same, and nothing is
     made twice); or what the host lacks; or what is wrong."""
+    networks = _networks(store) if any(definition.names_networks for definition, _metadata in wanted) else None
     given = allocations.predict_all(store.layout, {definition.name: allocation_request(definition, host, root) for definition, _metadata in wanted})
     seen: dict[str, t.Union[Launchable, list[Violation], InvalidArgument]] = {}
     for definition, fresh in wanted:
         name = definition.name
         metadata = store.secrets(name).get("metadata") if fresh is None else fresh
-        chosen = with_allocation(definition, given[name], root)
         try:
+            facts = networks.foresee(definition) if networks else {}
+            chosen = with_allocation(definition, given[name], root, facts)
             seen[name] = (chosen, launch_of(store.layout.vm(name), chosen, metadata))
         except InvalidArgument as exc:
             seen[name] = exc
         except FailedPrecondition as exc:
-            seen[name] = [Violation("backend", exc.msg)]
+            seen[name] = [Violation("config.network" if definition.names_networks else "backend", exc.msg)]
     return seen
+
+
+def _networks(store: Store) -> Networks:
+    """Imported here: VMs on no network of ours do not pay for it."""
+    from .networking import Networks
+
+    return Networks(store.layout)
 
 
 def allocation_request(definition: Definition, host: HostDefaults, root: bool) -> allocations.Wanted:
@@ -115,10 +126,13 @@ def allocation_request(definition: Definition, host: HostDefaults, root: bool) -
     )
 
 
-def with_allocation(definition: Definition, given: allocations.Allocation, root: bool) -> Definition:
-    """The definition with what was chosen once: uid, context id, MAC addresses, and taps for interfaces on bridges."""
+def with_allocation(definition: Definition, given: allocations.Allocation, root: bool, facts: t.Mapping[str, NicFacts]) -> Definition:
+    """The definition with what was chosen once: uid, context id, MAC addresses, taps for interfaces on bridges, and C(facts) of those on networks."""
     chosen = definition.security.get("uid")
     uid = None if not root else given.uid if chosen is None else chosen
     network = definition.config.get("network") or []
-    taps = {nic["id"]: given.taps[nic["id"]] for nic in network if nic.get("tap_device") and is_bridge(nic["tap_device"])}
-    return dataclasses.replace(definition, generated={**definition.generated, "uid": uid or None, "cid": given.cid, "macs": dict(given.macs), "taps": taps})
+    on_bridges = {nic["id"] for nic in network if nic.get("tap_device") and is_bridge(nic["tap_device"])}
+    taps = {nic_id: tap for nic_id, tap in given.taps.items() if nic_id in on_bridges or (nic_id in facts and facts[nic_id]["bridge"])}
+    kept = {key: value for key, value in definition.generated.items() if key != "nics"}
+    chosen_now = {"uid": uid or None, "cid": given.cid, "macs": dict(given.macs), "taps": taps, **({"nics": dict(facts)} if facts else {})}
+    return dataclasses.replace(definition, generated={**kept, **chosen_now})

@@ -26,6 +26,7 @@ if t.TYPE_CHECKING:
     from ..model.task import VmRequest
     from ..planner.plan import Plan
     from ..planner.situation import Situation
+    from .networking import Networks
 
 
 class Planning:
@@ -37,6 +38,7 @@ class Planning:
         self.defaults: HostDefaults = read_host_json()
         self.foreseen: dict[str, Launchable] = {}
         self._host = HostLook(store.layout, self.defaults, uid, environ)
+        self._seen_networks: t.Optional[Networks] = None
         self._lacks: dict[tuple[t.Any, ...], tuple[VmConfig, list[Violation]]] = {}
 
     def plan(self, request: VmRequest, found: Situation) -> Plan:
@@ -72,6 +74,14 @@ class Planning:
                 result[name] = dataclasses.replace(plan, would_need=tuple(seen))
         return result
 
+    def _networks(self) -> Networks:
+        if self._seen_networks is None:
+            # Imported here: VMs on no network of ours do not pay for it.
+            from .networking import Networks
+
+            self._seen_networks = Networks(self.store.layout)
+        return self._seen_networks
+
     def _host_lacks(self, request: VmRequest, found: Situation, desired: Desired) -> list[Violation]:
         """Equal configurations lack the same: they are looked at once."""
         if desired.config is None or desired.definition is None:
@@ -83,7 +93,7 @@ class Planning:
         minds_uid = bool(config.network or config.console.path or config.vsock)
         key = (id(config), definition.backend, definition.binary, definition.generated.get("qemu_accel"), uid if minds_uid else None, powered)
         if key not in self._lacks:
-            lacks = host_lacks(config, definition.backend, uid, self.root)
+            lacks = host_lacks(config, definition.backend, uid, self.root, self._networks() if definition.names_networks else None)
             lacks += seed_lacks(driver(definition.backend).uses(definition, config)[0])
             if powered:
                 lacks += binary_lacks(definition.binary)

@@ -45,7 +45,7 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
             write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name).get("metadata")))
 
     limit_s = START_S + START_EACH_S * (len(works) - 1)
-    for supervisor, listed in by_supervisor(context, attempt(context, works, write)):
+    for supervisor, listed in by_supervisor(context, _on_networks(context, attempt(context, works, write))):
         deadline = time.monotonic() + limit_s
         try:
             _request_start(supervisor, listed, deadline)
@@ -55,6 +55,16 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
             continue
         _until_booted([work for work in listed if work.error is None], deadline, limit_s)
     attempt(context, works, lambda work: files.remove(work.vm.restarting))
+
+
+def _on_networks(context: Context, works: t.Sequence[Work]) -> list[Work]:
+    """Those that may start: each is on its networks."""
+    concerned = [work for work in works if work.on_networks]
+    if concerned:
+        from .networking import settle
+
+        settle(context, concerned)
+    return [work for work in works if work.error is None]
 
 
 def _request_start(supervisor: Supervisor, works: t.Sequence[Work], deadline: float) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
@@ -50,6 +51,11 @@ def _remove_files(context: Context, works: t.Sequence[Work], keep_data: bool) ->
         return
 
     def give_back(names: list[str]) -> None:
+        if os.path.isdir(f"{layout.state_dir}/networks"):
+            # Imported here: where there are no networks, nobody pays for them.
+            from .networking import give_back as leave_networks
+
+            leave_networks(context.store, names, context.lock_timeout_s)
         allocations.release_all(layout, names, lock_timeout_s=context.lock_timeout_s, tell=context.tell)
 
     try:

@@ -20,7 +20,7 @@ from ..planner.plan import Plan
 from ..planner.prune import Surplus
 from ..planner.room import Room, lacks_room
 from .each import each
-from .lacks import is_tap
+from .nic_lacks import is_tap
 from .live import situation
 from .planning import Planning, beyond_the_backend, stored_config
 from .work import AT_A_TIME

@@ -75,6 +75,11 @@ class Work:
     def takes(self, action: str) -> bool:
         return any(step.action == action for step in self.plan.steps)
 
+    @property
+    def on_networks(self) -> bool:
+        """Whether it may be a member of networks of ours: by what it is to be, what it was, or what runs."""
+        return any(definition is not None and definition.on_networks for definition in (self.definition, self.found.definition, self.found.booted))
+
     def wanted(self) -> Definition:
         if self.definition is None:
             raise Internal(f"The plan for VM {self.name} has steps on a definition and no definition.")

@@ -86,7 +86,7 @@ def test_places_of_the_users_choice_for_console_and_sockets_are_looked_at(tmp_pa
 
 def test_taps_that_this_user_cannot_have_are_told_before(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Taps on bridges are made by root; a tap with an owner is its owner's."""
-    monkeypatch.setattr(lacks, "NET", str(tmp_path))
+    monkeypatch.setattr(nic_lacks, "NET", str(tmp_path))
     (tmp_path / "br0" / "bridge").mkdir(parents=True)
     for name, owner in (("mine", 4242), ("anybodys", -1), ("theirs", 4243)):
         (tmp_path / name).mkdir()

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VMs' interfaces on networks of ours: foreseen, recorded when VMs are defined, held to when they start, given back when they go. Standard library only.
+
+However many VMs a task has, each network is read once and changed in one go. Members are recorded before a definition that needs them is written;
+what a definition no longer needs goes when its VM is not running, so that nobody loses an address that it uses.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ..errors import InvalidArgument, VmcpError
+from ..host.allocations import Allocation
+from ..host.networks import Member, NetworkDefinition, NetworkStore, join, leave, leave_all
+from ..host.trees import ensure_dir
+from ..planner.nics import described, foresee, joining, members_of
+
+if t.TYPE_CHECKING:
+    from ..backends.taps import NicFacts
+    from ..host.layout import Layout
+    from ..host.store import Store
+    from ..model.definition import Definition
+    from .work import Context, Work
+
+# A transaction of nftables and a signal to each dnsmasq; more only on a host that is far behind.
+JOIN_S = 30.0
+
+
+class Networks:
+    """The networks of this host as one task sees them before it changes anything: each is read once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._store = NetworkStore(layout)
+        self._read: dict[str, t.Optional[NetworkDefinition]] = {}
+        self._taken: dict[str, dict[str, tuple[str, str]]] = {}
+
+    def get(self, name: str) -> t.Optional[NetworkDefinition]:
+        """None when there is no such network."""
+        if name not in self._read:
+            self._read[name] = self._store.load(name)
+            if self._read[name] is not None:
+                self._taken[name] = self._store.taken(name)
+        return self._read[name]
+
+    def nearest(self, name: str) -> str:
+        """A sentence on the network that may be meant; "" without one."""
+        import difflib
+
+        near = difflib.get_close_matches(name, self._store.names(), n=1)
+        return f" Did you mean {near[0]}?" if near else ""
+
+    def foresee(self, definition: Definition) -> dict[str, NicFacts]:
+        """What the VM's interfaces will get, by id; VMs asked for one after the other get different addresses. InvalidArgument with all that cannot be had."""
+        seen = foresee(definition, self.of(definition), self._taken)
+        if seen.violations:
+            raise InvalidArgument.of(seen.violations)
+        return seen.facts
+
+    def of(self, definition: Definition) -> dict[str, NetworkDefinition]:
+        """The networks that the VM names, as far as they are here."""
+        named = sorted({nic["network"] for nic in definition.config.get("network") or [] if nic.get("network")})
+        return {name: network for name in named if (network := self.get(name)) is not None}
+
+
+Given = t.Mapping[str, Allocation]
+
+
+def take_part(context: Context, definitions: t.Sequence[Definition], given: Given) -> dict[str, dict[str, NicFacts]]:
+    """Records the interfaces of VMs on their networks, with what was chosen for them (C(given), by VM). By VM what is to stand in its definition.
+    Errors as C(join)."""
+    networks = Networks(context.store.layout)
+    wanted: dict[str, list[Member]] = {}
+    for definition in definitions:
+        chosen = given[definition.name]
+        for name, members in joining(definition, networks.of(definition), chosen.macs, chosen.taps).items():
+            wanted.setdefault(name, []).extend(members)
+    if not wanted:
+        return {}
+    # A VM that a killed run leaves here is one that a removal finds.
+    for definition in definitions:
+        ensure_dir(context.store.layout.vm(definition.name).dir, 0o711)
+    joined = join(NetworkStore(context.store.layout), wanted, _deadline(context.lock_timeout_s))
+    addresses: dict[str, dict[str, tuple[str, ...]]] = {}
+    for recorded in joined.values():
+        for member in recorded:
+            addresses.setdefault(member.vm, {})[member.nic_id] = member.addresses
+    return {definition.name: described(definition, networks.of(definition), addresses.get(definition.name, {})) for definition in definitions}
+
+
+def _deadline(lock_timeout_s: float) -> float:
+    return time.monotonic() + lock_timeout_s + JOIN_S
+
+
+def settle(context: Context, works: t.Sequence[Work]) -> None:
+    """VMs that are about to start are on the networks that they are defined with, and on no other. A network that was made anew knows nobody. Those
+    for which that cannot be have their error."""
+    left = [work for work in works if work.error is None]
+    try:
+        _settle(context, {work.name: work.wanted() for work in left})
+    except VmcpError as exc:
+        for work in left:
+            work.error = exc
+
+
+def _settle(context: Context, definitions: t.Mapping[str, Definition]) -> None:
+    store = NetworkStore(context.store.layout)
+    wanted = {(network, member.key): member for definition in definitions.values() for network, listed in members_of(definition).items() for member in listed}
+    there = {(name, member.key): member for name in store.names() for member in store.members(name) if member.vm in definitions}
+    missing: dict[str, list[Member]] = {}
+    for (name, key), member in wanted.items():
+        if there.get((name, key)) != member:
+            missing.setdefault(name, []).append(member)
+    join(store, missing, _deadline(context.lock_timeout_s))
+    surplus: dict[str, set[tuple[str, str]]] = {}
+    for name, key in there.keys() - wanted.keys():
+        surplus.setdefault(name, set()).add(key)
+    leave(store, surplus, _deadline(context.lock_timeout_s))
+
+
+def give_back(store: Store, names: t.Collection[str], lock_timeout_s: float) -> None:
+    """Takes VMs that are gone off every network."""
+    leave_all(NetworkStore(store.layout), names, _deadline(lock_timeout_s))
