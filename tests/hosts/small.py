@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner import lacks
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner import nic_lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vm import run_vm
 
 Tree = dict[str, t.Any]

@@ -11,27 +11,12 @@ from __future__ import annotations
 import socket
 import typing as t
 
+from ..model.nic_facts import NicFacts
 from . import kernel_args
 from .port import TapLimit, TapUse
 
 if t.TYPE_CHECKING:
     from ..model.config import Network, RateLimit, TokenBucket, VmConfig
-
-
-class NicFacts(t.TypedDict, total=False):
-    """What is recorded of an interface on a network of ours when its VM is defined. C(bridge): where its tap goes; None on macvtap, which has a C(parent)
-    interface. C(addresses): with prefix length where the network has one, IPv4 first. C(gateways), C(nameservers): without. C(method): never C(auto)."""
-
-    network: str
-    bridge: t.Optional[str]
-    parent: t.Optional[str]
-    mtu: t.Optional[int]
-    addresses: list[str]
-    gateways: list[str]
-    nameservers: list[str]
-    domain: str
-    hostname: str
-    method: str
 
 
 def facts_of(generated: t.Mapping[str, t.Any]) -> t.Mapping[str, NicFacts]:

@@ -13,22 +13,25 @@ from .entries import Entry
 from .entry_merge import blame
 from .task import VmRequest, validate_request
 
+Named = t.Callable[[t.Mapping[str, t.Any]], t.Mapping[str, t.Any]]
 Verdict = tuple[t.Optional[VmRequest], list[Violation]]
 
 
 class Requests:
-    """Reads entries. C(defaults): as the user wrote them, to tell where a wrong value stands. C(beside): what more is to be said of options that are wrong."""
+    """Reads entries. C(defaults): as the user wrote them, to tell where a wrong value stands. C(beside): what more is to be said of options that are wrong.
+    C(named): the options with names made into what they are on this host."""
 
-    def __init__(self, defaults: t.Mapping[str, t.Any], beside: t.Callable[[t.Mapping[str, t.Any]], list[Violation]]) -> None:
+    def __init__(self, defaults: t.Mapping[str, t.Any], beside: t.Callable[[t.Mapping[str, t.Any]], list[Violation]], named: Named = dict) -> None:
         self._defaults = defaults
         self._beside = beside
+        self._named = named
         self._read: dict[tuple[str, str], Verdict] = {}
 
     def read(self, entry: Entry, stored: t.Optional[t.Mapping[str, t.Any]]) -> Verdict:
         """The request, or None and all that is wrong, by where the user wrote it. C(stored): as for C(validate_request)."""
         key = (entry.likeness, repr(stored))
         if key not in self._read:
-            request, violations = validate_request(entry.options, stored=stored)
+            request, violations = validate_request(self._named(entry.options), stored=stored)
             if request is None:
                 violations = [*violations, *self._beside(entry.options)]
             self._read[key] = (request, violations)

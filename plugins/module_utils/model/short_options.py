@@ -85,6 +85,15 @@ def _named(option: str, name: str) -> dict[str, t.Any]:
     return on_network(name) if len(name) > INTERFACE_NAME_MAX else {"tap_device": name}
 
 
+def name_networks(networks: t.Any, there: t.Callable[[str], bool]) -> t.Any:
+    """The value of the option C(networks) with those of its names made entries that are names of networks (C(there)): a text alone may also be a bridge."""
+    if isinstance(networks, str):
+        return [on_network(networks)] if there(networks) else networks
+    if not isinstance(networks, collections.abc.Sequence):
+        return networks
+    return [on_network(entry) if isinstance(entry, str) and there(entry) else entry for entry in networks]
+
+
 def on_network(name: str) -> dict[str, t.Any]:
     """The interface that the name of a network stands for. The null: where a tap is stored, it is no longer meant."""
     return {"network": name, "tap_device": None}

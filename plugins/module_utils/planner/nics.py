@@ -14,8 +14,8 @@ from ..model.addresses import allocate
 from ..model.network_definition import OWN, Member, NetworkDefinition
 
 if t.TYPE_CHECKING:
-    from ..backends.taps import NicFacts
     from ..model.definition import Definition
+    from ..model.nic_facts import NicFacts
 
 Tree = t.Mapping[str, t.Any]
 
@@ -68,7 +68,7 @@ def _attached(definition: Definition, networks: Networks) -> t.Iterator[tuple[in
 
 
 def facts_of(definition: Definition, network: NetworkDefinition, addresses: t.Sequence[str], method: str) -> NicFacts:
-    """What is recorded of the interface (C(backends.taps.NicFacts))."""
+    """What is recorded of the interface (C(NicFacts))."""
     lengths = {address: network.prefix_length(address) for address in addresses}
     return {
         "network": network.name,

@@ -101,6 +101,8 @@ def unmeetable(request: VmRequest, config: VmConfig) -> list[Violation]:
             found.append(
                 Violation(f"wait_for[{index}].console", f"can never be met: the console {how}. Set config.console to {{enabled: true, output: file}}.")
             )
+        if "address" in condition and not any(nic.network for nic in config.network):
+            found.append(Violation(f"wait_for[{index}].address", "can never be met: no interface is on a network. Give config.network[].network."))
         if "vsock" in condition and config.vsock is None:
             found.append(Violation(f"wait_for[{index}].vsock", "can never be met: the VM has no vsock. Give config.vsock."))
     return found

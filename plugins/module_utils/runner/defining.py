@@ -17,7 +17,7 @@ from .live import start_with_host
 from .work import Context, Work, attempt, by_supervisor
 
 if t.TYPE_CHECKING:
-    from ..backends.taps import NicFacts
+    from ..model.nic_facts import NicFacts
 
 # A definition, its launch file, its policy, a document or two.
 _FILES_OF_A_VM = 5

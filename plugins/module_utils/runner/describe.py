@@ -13,6 +13,7 @@ from ..host import processes
 from ..host.layout import VmLayout
 from ..model.definition import Definition
 from ..planner.situation import Situation
+from .interfaces import nics
 from .live import vsock_path
 
 
@@ -72,15 +73,6 @@ def _stop_reason(situation: Situation, state: str) -> t.Optional[str]:
 def _exit(situation: Situation) -> t.Optional[dict[str, t.Any]]:
     last = situation.last_exit
     return {"reason": last.reason, "code": last.code, "signal": last.signal, "at": last.at, "boot_id": last.boot_id} if last else None
-
-
-def nics(definition: Definition) -> list[dict[str, t.Any]]:
-    """C([{id, mac_address, tap}]): what was given, else what was chosen once."""
-    macs, taps = definition.generated.get("macs", {}), definition.generated.get("taps", {})
-    return [
-        {"id": nic.get("id"), "mac_address": nic.get("mac_address") or macs.get(nic.get("id")), "tap": taps.get(nic.get("id")) or nic.get("tap_device")}
-        for nic in definition.config.get("network") or []
-    ]
 
 
 def sockets(definition: Definition, vm: VmLayout) -> dict[str, t.Any]:

@@ -21,8 +21,8 @@ from ..model.words import SHUTDOWN_GRACE_S
 from .nic_lacks import is_bridge
 
 if t.TYPE_CHECKING:
-    from ..backends.taps import NicFacts
     from ..host.layout import VmLayout
+    from ..model.nic_facts import NicFacts
     from .networking import Networks
 
 

@@ -20,6 +20,7 @@ from ..host.store import Store
 from ..host.supervisors import registry as supervisors
 from ..model.definition import Definition
 from ..planner.situation import Situation
+from .interfaces import nics
 
 # How long a VMM may take to say how it is. It answers in about a millisecond; a longer silence is worth reporting.
 OBSERVE_S = 2.0
@@ -187,6 +188,24 @@ class LiveVm:
         except (OSError, VmcpError):
             # Refused or not there yet: the deadline of the wait decides how long that may last.
             return False
+
+    def answers(self, nic_id: t.Optional[str]) -> t.Callable[[], bool]:
+        """By id of the interface; None: each that has an address."""
+        from ..host.neighbours import Neighbour
+
+        facts = self.definition.generated.get("nics", {})
+        wanted = [nic for nic in nics(self.definition) if nic.get("addresses") and nic_id in (None, nic["id"])]
+        if not wanted:
+            which = f"VM {self.name} has no address that is known" if nic_id is None else f"Interface {nic_id} of VM {self.name} has no address that is known"
+            raise FailedPrecondition(f"{which}, so it cannot be waited for (wait_for: address). Put it on a network of unkey.vmcp.vmcp_network.")
+        asked = [Neighbour(facts[nic["id"]]["bridge"], nic["mac_address"], nic["addresses"], next(iter(nic["gateways"]), None)) for nic in wanted]
+        met: set[int] = set()
+
+        def all_answer() -> bool:
+            met.update(at for at, one in enumerate(asked) if at not in met and one())
+            return len(met) == len(asked)
+
+        return all_answer
 
     def console_tail(self, lines: int) -> list[str]:
         return files.last_lines(self.console_log, lines)

@@ -19,10 +19,10 @@ from ..host.trees import ensure_dir
 from ..planner.nics import described, foresee, joining, members_of
 
 if t.TYPE_CHECKING:
-    from ..backends.taps import NicFacts
     from ..host.layout import Layout
     from ..host.store import Store
     from ..model.definition import Definition
+    from ..model.nic_facts import NicFacts
     from .work import Context, Work
 
 # A transaction of nftables and a signal to each dnsmasq; more only on a host that is far behind.

@@ -67,9 +67,7 @@ def _vlan(field: str, bridge: str) -> list[Violation]:
         with open(f"{NET}/{bridge}/bridge/vlan_filtering", encoding="ascii") as stream:
             filters = stream.read().strip() == "1"
     except FileNotFoundError:
-        return [
-            Violation(field, f"the kernel of this host cannot filter VLANs on {bridge} , or it is no bridge. Leave vlan out.")
-        ]
+        return [Violation(field, f"the kernel of this host cannot filter VLANs on {bridge} , or it is no bridge. Leave vlan out.")]
     if filters:
         return []
     remedy = f"Switch it on ('ip link set dev {bridge} type bridge vlan_filtering 1'), which changes what passes for all on it, or leave vlan out."
@@ -129,5 +127,3 @@ def is_tap(name: str) -> bool:
 
 def is_bridge(name: str) -> bool:
     return os.path.isdir(f"{NET}/{name}/bridge")
-
-

@@ -70,6 +70,9 @@ class Planning:
                 result[name] = seen
             elif isinstance(seen, tuple):
                 self.foreseen[name] = seen
+                if not isinstance(plan, InvalidArgument) and any(step.action in ("define", "update") for step in plan.steps):
+                    # With what will be chosen, so that a check tells addresses.
+                    result[name] = dataclasses.replace(plan, definition=seen[0])
             elif not isinstance(plan, InvalidArgument):
                 result[name] = dataclasses.replace(plan, would_need=tuple(seen))
         return result

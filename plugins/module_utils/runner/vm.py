@@ -71,11 +71,12 @@ class _Task:
     def __init__(self, call: Call, store: Store) -> None:
         call.require_libraries()
         from ..model.task import validate_request
+        from .named_networks import with_networks
         from .planning import beyond_the_backend, stored_config
 
         self.call = call
         self.store = store
-        request, violations = validate_request(call.options, stored=stored_config(store, str(call.options["name"])))
+        request, violations = validate_request(with_networks(call.options, store.layout), stored=stored_config(store, str(call.options["name"])))
         if request is None:
             raise InvalidArgument.of([*violations, *beyond_the_backend(call.options)])
         self.request: VmRequest = request

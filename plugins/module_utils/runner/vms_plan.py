@@ -20,8 +20,9 @@ from ..planner.plan import Plan
 from ..planner.prune import Surplus
 from ..planner.room import Room, lacks_room
 from .each import each
-from .nic_lacks import is_tap
 from .live import situation
+from .named_networks import with_networks
+from .nic_lacks import is_tap
 from .planning import Planning, beyond_the_backend, stored_config
 from .work import AT_A_TIME
 
@@ -54,7 +55,7 @@ class Planned:
         self.overcommitted: list[Violation] = []
         self.planning = Planning(store, call.uid, call.environ)
         self._report = report
-        self._requests = Requests(call.options.get("defaults") or {}, beyond_the_backend)
+        self._requests = Requests(call.options.get("defaults") or {}, beyond_the_backend, lambda options: with_networks(options, store.layout))
 
     def unreadable(self) -> list[Violation]:
         """What is wrong with the entries in themselves."""

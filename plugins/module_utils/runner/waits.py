@@ -47,6 +47,9 @@ class Target(t.Protocol):
     def open_vsock(self, port: int, timeout_s: float) -> bool:
         """Whether the guest accepts a connection on this vsock port."""
 
+    def answers(self, nic_id: t.Optional[str]) -> t.Callable[[], bool]:
+        """Whether the guest answers for its addresses: those of one interface, or (None) of each on a network. FailedPrecondition where none is known."""
+
     def console_tail(self, lines: int) -> list[str]:
         """The console's last lines in this boot."""
 
@@ -80,6 +83,9 @@ def _condition(item: t.Mapping[str, t.Any], target: Target) -> Condition:
     if "vsock" in item:
         port = int(item["vsock"])
         return Condition(f"vsock: {port}", lambda: target.open_vsock(port, CONNECT_S))
+    if "address" in item:
+        nic_id = None if item["address"] is True else str(item["address"])
+        return Condition("address" if nic_id is None else f"address: {nic_id}", target.answers(nic_id))
     if "file" in item:
         path = str(item["file"])
         return Condition(f"file: {path}", lambda: os.path.exists(path), lasting=True)

@@ -17,7 +17,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import fill_defaults
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner import lacks
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner import nic_lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.lacks import binary_lacks, host_lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.launching import foresee
 
