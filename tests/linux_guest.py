@@ -45,6 +45,7 @@ for name in /sys/class/input/event*/device/name; do
 done
 echo "cmdline $(/bin/busybox cat /proc/cmdline)"
 echo "@GREETING@"
+[ ! -e /script ] || /bin/busybox sh /script
 case $(/bin/busybox cat /proc/cmdline) in
     *then=poweroff*) /bin/busybox poweroff -f ;;
     *then=reboot*) /bin/busybox reboot -f ;;
@@ -80,6 +81,14 @@ def linux_guest(cache: pathlib.Path, greeting: str = "hello from linux") -> Linu
     with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _linux_guest(cache, greeting)
+
+
+def with_script(guest: LinuxGuest, script: str, path: pathlib.Path) -> LinuxGuest:
+    """The same guest, which runs a script of busybox's shell after its greeting: written to C(path). The kernel unpacks archives one behind the other."""
+    first = guest.initrd.read_bytes()
+    second = _newc("script", 0o100755, script.encode()) + _newc("TRAILER!!!", 0)
+    path.write_bytes(first + bytes(-len(first) % 4) + second)
+    return dataclasses.replace(guest, initrd=path)
 
 
 def _linux_guest(cache: pathlib.Path, greeting: str) -> LinuxGuest:

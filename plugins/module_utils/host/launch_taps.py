@@ -63,7 +63,7 @@ link set dev $8 up"
     # The first line makes the second right whatever there was.
     rules="${rules}table netdev vmcp-$1-$2
 delete table netdev vmcp-$1-$2
-table netdev vmcp-$1-$2 { chain $2 { type filter hook $hook device \"$1\" priority 0; $rule } }
+table netdev vmcp-$1-$2 { chain $2 { type filter hook $hook device \"$1\" priority 0; $rule }; }
 "
 }
 

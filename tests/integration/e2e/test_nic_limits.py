@@ -1,0 +1,67 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Limits of what a guest sends and receives, measured on a real one: on QEMU the host keeps them."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import bytes_per_second, ip, listen, namespace, why_no_namespace
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest, with_script
+
+SCRIPT = """
+ip link set eth0 up
+ip addr add 10.9.0.2/24 dev eth0
+dd if=/dev/zero bs=64k 2>/dev/null | nc 10.9.0.1 5000 >/dev/null &
+sleep 1
+nc 10.9.0.1 5001 </dev/null >/dev/null
+""".replace("\n", "\n/bin/busybox ").removesuffix("/bin/busybox ").replace("| nc", "| /bin/busybox nc")
+
+# 400 kB/s to the guest, 250 kB/s from it.
+RECEIVES, SENDS = 400_000, 250_000
+
+
+@pytest.fixture
+def host(ground: Playground) -> t.Iterator[str]:
+    lack = why_no_namespace("tc", "nft")
+    if lack:
+        pytest.skip(lack)
+    with namespace(f"vmcp-{ground.top.name}") as name:
+        ip("-n", name, "link", "add", "lanbr", "type", "bridge")
+        ip("-n", name, "addr", "add", "10.9.0.1/24", "dev", "lanbr")
+        ip("-n", name, "link", "set", "lanbr", "up")
+        ground.prefix = ("ip", "netns", "exec", name)
+        try:
+            yield name
+            left = ground.remove_all()
+            assert not left and "vl" not in ip("-n", name, "-br", "link", "show", "type", "ifb")
+        finally:
+            ground.kill_all()
+            ground.prefix = ()
+
+
+def test_what_a_guest_sends_and_receives_is_limited(ground: Playground, host: str, qemu: Vmm) -> None:
+    try:
+        linux = with_script(linux_guest(cache_directory()), SCRIPT, ground.top / "initrd")
+    except GuestUnavailable as exc:
+        pytest.skip(str(exc))
+    limits: Tree = {
+        "rate_limit_rx": {"bandwidth": {"size": RECEIVES // 4, "refill_ms": 250}, "ops": {"size": 10_000, "refill_ms": 1000}},
+        "rate_limit_tx": {"bandwidth": {"size": SENDS // 4, "refill_ms": 250}},
+    }
+    servers = listen(host, "10.9.0.1", 5000), listen(host, "10.9.0.1", 5001)
+    given: Tree = {"name": "limited", "backend": "qemu", "memory": "256M", "kernel": str(linux.kernel), "initrd": str(linux.initrd)}
+    results = ground.play([task("boot", state="running", config={"network": [{"tap_device": "lanbr", **limits}]}, **given)])
+    results.ok("boot")
+    with servers[0], servers[1]:
+        sent = bytes_per_second(servers[0], sends=False, warm_up_s=1.0, seconds=4.0)
+        received = bytes_per_second(servers[1], sends=True, warm_up_s=1.0, seconds=4.0)
+    print(f"sent {sent:.0f} of {SENDS} bytes/s, received {received:.0f} of {RECEIVES}")
+    assert abs(sent / SENDS - 1) < 0.2
+    assert abs(received / RECEIVES - 1) < 0.2
+    assert ground.play([task("stop", name="limited", state="shutdown", shutdown_timeout=0)]).ok("stop")["changed"]
+    assert "vm" not in ip("-n", host, "-br", "link", "show", "type", "tun")
