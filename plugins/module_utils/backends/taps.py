@@ -88,7 +88,8 @@ def ip_word(config: VmConfig, nic_id: str, facts: NicFacts) -> str:
 def macs_of(config: VmConfig, generated: t.Mapping[str, t.Any]) -> dict[str, str]:
     """MAC addresses by id: those given, else those chosen."""
     chosen = generated.get("macs") or {}
-    return {nic_id: mac for at, nic in enumerate(config.network) if (mac := nic.mac_address or chosen.get(nic_id := nic.id or str(at)))}
+    named = [(nic.id or str(at), nic) for at, nic in enumerate(config.network)]
+    return {nic_id: mac for nic_id, nic in named if (mac := nic.mac_address or chosen.get(nic_id))}
 
 
 def told_by_metadata(generated: t.Mapping[str, t.Any], macs: t.Mapping[str, str]) -> dict[str, t.Any]:
