@@ -145,6 +145,10 @@ SHAPE: dict[str, dict[str, t.Any]] = {
         "fields": {
             "id": {"kind": "leaf", "default": None, "read": {"as": "Identifier"}},
             "tap_device": {"kind": "leaf", "default": None, "read": {"as": "TapName"}},
+            "network": {"kind": "leaf", "default": None, "read": {"as": "NetworkName"}},
+            "address": {"kind": "leaf", "default": None, "read": {"as": "Addresses"}},
+            "address_method": {"kind": "leaf", "default": "auto", "read": {"as": "choice", "words": ("auto", "dhcp", "kernel", "mmds", "cloud_init", "none")}},
+            "vlan": {"kind": "leaf", "default": None, "read": {"as": "Whole", "ge": 1, "le": 4094}},
             "mac_address": {"kind": "leaf", "default": None, "read": {"as": "MacAddress"}},
             "mtu": {"kind": "leaf", "default": None, "read": {"as": "Whole", "ge": 68, "le": 65535}},
             "num_queues": {"kind": "leaf", "default": None, "read": {"as": "Whole", "ge": 1, "le": 8192}},

@@ -13,13 +13,17 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import byte
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest, with_script
 
-SCRIPT = """
+SCRIPT = (
+    """
 ip link set eth0 up
 ip addr add 10.9.0.2/24 dev eth0
 dd if=/dev/zero bs=64k 2>/dev/null | nc 10.9.0.1 5000 >/dev/null &
 sleep 1
 nc 10.9.0.1 5001 </dev/null >/dev/null
-""".replace("\n", "\n/bin/busybox ").removesuffix("/bin/busybox ").replace("| nc", "| /bin/busybox nc")
+""".replace("\n", "\n/bin/busybox ")
+    .removesuffix("/bin/busybox ")
+    .replace("| nc", "| /bin/busybox nc")
+)
 
 # 400 kB/s to the guest, 250 kB/s from it.
 RECEIVES, SENDS = 400_000, 250_000

@@ -31,6 +31,7 @@ LAYOUT = Layout("/var/lib/vmcp", "/run/vmcp")
 GENERATED = {"uid": 70000, "cid": 10000, "macs": {}, "taps": {}}
 # Of what an option may well be; what is none of these is in VALUES. By the last part of its path.
 PLAUSIBLE: dict[str, tuple[t.Any, ...]] = {
+    "network": ("apps",), "address": ("10.80.0.7", ["10.80.0.8", "fd00::8"]), "address_method": ("auto", "dhcp", "kernel", "none"), "vlan": (1, 4094),
     "path": ("/srv/a.img", "/srv/b.img", "/run/x.sock"), "kernel_path": ("/boot/vmlinux",), "initrd_path": ("/boot/initrd",),
     "firmware_path": ("/usr/share/OVMF/OVMF_CODE.fd",), "kernel_args": ("quiet", "console=ttyS0 root=/dev/vdb"), "tap_device": ("tap0", "br0"),
     "id": ("a", "b", "data-1"), "format": ("raw", "qcow2", "vhd", "vhdx"), "io_engine": ("sync", "aio", "io_uring"),
@@ -129,7 +130,7 @@ def _running(definition: Definition) -> Situation:
 def test_it_plans_or_yields_violations(backend: str) -> None:
     outcomes = {"planned": 0, "refused": 0, "changed": 0}
 
-    @settings(max_examples=400)
+    @settings(max_examples=450)
     @given(CONFIG, BESIDE, CONFIG, BESIDE)
     def holds(config: t.Any, beside: dict[str, t.Any], then: t.Any, beside_then: dict[str, t.Any]) -> None:
         try:
