@@ -21,6 +21,7 @@ import re
 import typing as t
 
 from ..errors import FailedPrecondition, Internal, NotFound
+from ..model.image import DIGEST_PATTERN, Image
 from ..model.words import NAME_PATTERN
 from .files import os_errors, read_json, remove, sync_dir, sync_file, write_atomic, write_plain
 from .image_users import Users
@@ -31,47 +32,11 @@ if t.TYPE_CHECKING:
     from .layout import Layout
 
 SCHEMA = 1
-KINDS = ("disk", "rootfs", "kernel", "initrd", "firmware")
 _NAME = re.compile(NAME_PATTERN)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(DIGEST_PATTERN)
+# Below it are directories of tasks.
+WORK = ".work"
 _COPY_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Image:
-    """C(image.json).
-
-    C(digest): C(sha256:HEX) of the content as stored in C(path). C(format): C(raw), C(qcow2), C(vhdx), C(elf), C(ext4)…
-    C(size_bytes): what a guest sees (a disk's virtual size), else the file's length. C(source): where it came from, with C(digest) of what was fetched.
-    C(facts): what is known about the content (a kernel's C(version), C(needs)…). C(recipe): digest of everything that decides what the content is; the
-    same recipe need not be carried out again. C(created): ISO 8601, UTC."""
-
-    name: str
-    kind: str
-    digest: str
-    format: str
-    size_bytes: int
-    path: str
-    source: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-    facts: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-    recipe: str = ""
-    created: str = ""
-    extra: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, t.Any]:
-        """JSON values, the path included: what results show."""
-        body = dataclasses.asdict(self)
-        return {**body.pop("extra"), **body}
-
-    @classmethod
-    def from_dict(cls, body: t.Mapping[str, t.Any]) -> Image:
-        """KeyError or TypeError for what is none."""
-        known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
-        extra = {key: value for key, value in body.items() if key not in known and key != "schema_version"}
-        image = cls(**{key: body[key] for key in known if key in body}, extra=extra)
-        if not _DIGEST.fullmatch(image.digest) or image.kind not in KINDS or not isinstance(image.size_bytes, int):
-            raise TypeError("not an image")
-        return image
 
 
 class ImageStore:
@@ -140,7 +105,7 @@ class ImageStore:
 
     def work(self, name: str) -> str:
         """A directory for what is under way, on the file system of the content. Made by C(make_work)."""
-        return f"{self.layout.images}/.work/{name}"
+        return f"{self.layout.images}/{WORK}/{name}"
 
     # --- locks ----------------------------------------------------------------------------------------
     @contextlib.contextmanager
