@@ -36,9 +36,9 @@ class Users:
         self._dir = f"{layout.images}/.users"
 
     def of(self, image: Image) -> list[str]:
-        """Of the content, and of the kernel that was published under a name and version of its own."""
-        published = str(image.facts.get("published") or "")
-        return sorted({*self.of_digest(image.digest), *(self._mentions(published + "/") if published else ())})
+        """Of the content, and of any version of the kernel that was published under the image's name."""
+        published = self._mentions(f"{self._layout.kernels}/{image.name}/") if image.kind == "kernel" else []
+        return sorted({*self.of_digest(image.digest), *published})
 
     def of_digest(self, digest: str) -> list[str]:
         entry = digest.replace(":", "-")

@@ -77,13 +77,13 @@ def commit(writings: t.Sequence[Writing], root: str) -> None:
 def _sync(paths: t.Sequence[str], sync_one: t.Callable[[str], None], root: str, few: bool) -> None:
     if not paths:
         return
-    if few or not _sync_file_system(root):
+    if few or not sync_file_system(root):
         for path in paths:
             sync_one(path)
 
 
-def _sync_file_system(root: str) -> bool:
-    """False where the C library has no syncfs."""
+def sync_file_system(root: str) -> bool:
+    """Makes all that was written to the file system of C(root) durable. False where the C library has no syncfs."""
     import ctypes
 
     library = ctypes.CDLL(None, use_errno=True)

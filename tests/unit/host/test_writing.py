@@ -33,10 +33,10 @@ def written(root: pathlib.Path, count: int) -> list[Writing]:
 @pytest.mark.parametrize("count", [1, 2 * writing.FEW_FILES])
 def test_every_rank_is_durable_before_the_next_has_its_names(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     log: list[str] = []
-    rename, fsync, whole = os.rename, os.fsync, writing._sync_file_system
+    rename, fsync, whole = os.rename, os.fsync, writing.sync_file_system
     monkeypatch.setattr(os, "rename", lambda old, new: (log.append(os.path.basename(new)), rename(old, new)))
     monkeypatch.setattr(os, "fsync", lambda fd: (log.append("sync"), fsync(fd)))
-    monkeypatch.setattr(writing, "_sync_file_system", lambda root: (log.append("sync"), whole(root))[1])
+    monkeypatch.setattr(writing, "sync_file_system", lambda root: (log.append("sync"), whole(root))[1])
     commit(written(tmp_path, count), str(tmp_path))
     order = [word for index, word in enumerate(log) if index == 0 or log[index - 1] != word]
     assert order == ["sync", "launch", "sync", "vm.json", "sync"]

@@ -1,0 +1,100 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kernels from the distribution's packages: fetched and unpacked by apt and dpkg, which check them; nothing is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ...errors import FailedPrecondition, NotFound
+from ..files import os_errors, remove
+from ..trees import ensure_dir, remove_tree
+from . import tools
+from .work import Work
+
+_DEPENDS = re.compile(r"(?m)^\s*\|?Depends: (linux-(?:image|modules)-\S*[0-9]\S*)")
+_KERNEL = re.compile(r"vmlinu[xz]-(.+)")
+
+
+class KernelPackage(t.NamedTuple):
+    """C(kernel), C(config), C(modules): paths in the unpacked package, empty when it has none. C(name), C(version): the package's own."""
+
+    name: str
+    version: str
+    kernel: str
+    config: str
+    modules: str
+
+
+def resolve(name: str, work: Work) -> tuple[str, str]:
+    """C((package, version)) that holds the kernel: a package without a kernel of its own is followed to the one that it depends on. NotFound when apt knows
+    none of that name. Reads apt's lists and fetches nothing."""
+    version = _candidate(name, work)
+    if not re.search(r"-[0-9]", name):
+        said = tools.run(["apt-cache", "depends", "--important", name], work, f"asking for the package {name}")
+        match = _DEPENDS.search(said)
+        if match:
+            return match[1], _candidate(match[1], work)
+    return name, version
+
+
+def _candidate(name: str, work: Work) -> str:
+    said = tools.run(["apt-cache", "policy", name], work, f"asking for the package {name}")
+    match = re.search(r"(?m)^\s*Candidate: (\S+)", said)
+    if match is None or match[1] == "(none)":
+        raise NotFound(f"apt knows no package {name!r}. Run 'apt-get update' (become: true), or name one that 'apt-cache search linux-image' shows.")
+    return match[1]
+
+
+def update_lists(work: Work) -> None:
+    tools.run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], work, "updating apt's lists", environ=_environ())
+
+
+def download(package: str, version: str, work: Work) -> str:
+    """The package's file below C(work.dir)."""
+    directory = work.path("package")
+    remove_tree(directory)
+    ensure_dir(directory, 0o700)
+    # apt would otherwise drop to a user who cannot write here, and say so at length.
+    argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "download", f"{package}={version}"]
+    tools.run(argv, work, f"fetching the package {package}", cwd=directory, environ=_environ())
+    archives = [name for name in os.listdir(directory) if name.endswith(".deb")]
+    if len(archives) != 1:
+        raise FailedPrecondition(f"apt-get fetched {len(archives)} files for the package {package}, not one.")
+    work.refuse_over(os.path.getsize(f"{directory}/{archives[0]}"), f"The package {package}")
+    return f"{directory}/{archives[0]}"
+
+
+def _environ() -> dict[str, str]:
+    kept = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    return {"DEBIAN_FRONTEND": "noninteractive", **{name: os.environ[name] for name in kept if name in os.environ}}
+
+
+def unpack(archive: str, name: str, version: str, work: Work) -> KernelPackage:
+    """FailedPrecondition for a package without a kernel."""
+    directory = work.path("unpacked")
+    remove_tree(directory)
+    tools.run(["dpkg-deb", "--extract", archive, directory], work, f"unpacking the package {name}", limits=tools.Limits(file=work.max_size))
+    remove(archive)
+    found = look(directory, name, version)
+    if not found.kernel:
+        raise FailedPrecondition(f"The package {name} holds no kernel (no /boot/vmlinuz-*). Name another one.")
+    return found
+
+
+def look(directory: str, name: str, version: str) -> KernelPackage:
+    """What an unpacked package has. Links are not followed out of it: only plain files and directories count."""
+    boot = f"{directory}/boot"
+    with os_errors(f"list {boot}"):
+        names = sorted(os.listdir(boot)) if os.path.isdir(boot) and not os.path.islink(boot) else []
+    kernel = next((n for n in names if _KERNEL.fullmatch(n) and os.path.isfile(f"{boot}/{n}") and not os.path.islink(f"{boot}/{n}")), "")
+    if not kernel:
+        return KernelPackage(name, version, "", "", "")
+    match = _KERNEL.fullmatch(kernel)
+    assert match is not None
+    config = f"{boot}/config-{match[1]}"
+    modules = next((m for m in (f"{directory}/lib/modules/{match[1]}", f"{directory}/usr/lib/modules/{match[1]}") if os.path.isdir(m)), "")
+    return KernelPackage(name, version, f"{boot}/{kernel}", config if os.path.isfile(config) else "", modules)
