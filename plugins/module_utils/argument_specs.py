@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import typing as t
 
+from .model.image_words import DISK_SOURCE_FORMATS, FILESYSTEMS
+from .model.image_words import FORMATS as IMAGE_FORMATS
+from .model.image_words import KINDS as IMAGE_KINDS
+from .model.image_words import STATES as IMAGE_STATES
 from .model.words import APPLY, BACKEND_CHOICES, DISK_FORMATS, DISRUPTIONS, KEEP, STATES_REPORTED, STATES_REQUESTED, SUPERVISORS, WORKLOADS
 
 Spec = dict[str, t.Any]
@@ -77,6 +81,49 @@ INFO: Spec = {
     "states": {"type": "list", "elements": "str", "choices": list(STATES_REPORTED[:-1])},
     "gather": {"type": "list", "elements": "str", "choices": ["memory", "counters", "drift", "events"], "default": []},
     "backend": {"type": "str", "choices": list(BACKEND_CHOICES)},
+}
+
+# Read whole by the model, which says all that is wrong at once; so types are plain here.
+IMAGE: Spec = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "default": "present", "choices": list(IMAGE_STATES)},
+    "kind": {"type": "str", "default": "disk", "choices": list(IMAGE_KINDS)},
+    "url": {"type": "str"},
+    "path": {"type": "str"},
+    "src": {"type": "str"},
+    "container": {"type": "str"},
+    "package": {"type": "str"},
+    "checksum": {"type": "str"},
+    "format": {"type": "str", "choices": list(IMAGE_FORMATS)},
+    "source_format": {"type": "str", "choices": list(DISK_SOURCE_FORMATS)},
+    "unpack": {"type": "bool"},
+    "max_size": {"type": "raw", "default": "64G"},
+    "filesystem": {"type": "str", "choices": list(FILESYSTEMS)},
+    "size": {"type": "raw"},
+    "label": {"type": "str"},
+    "init": {"type": "str"},
+    "files": {"type": "list", "elements": "dict"},
+    "hostname": {"type": "str"},
+    "ssh_keys": {"type": "dict"},
+    "proxy": {"type": "str"},
+    "headers": {"type": "dict", "no_log": True},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
+    "authfile": {"type": "path"},
+    "retries": {"type": "int", "default": 4},
+    "idle_timeout": {"type": "int", "default": 30},
+    "timeout": {"type": "int", "default": 3600},
+    "refresh": {"type": "bool", "default": False},
+    "force": {"type": "bool", "default": False},
+    "uploaded": {"type": "dict"},
+}
+# As LARGE: what may be long, or nobody else's to read.
+IMAGE_LARGE = ("files", "init")
+
+IMAGE_INFO: Spec = {
+    "names": {"type": "list", "elements": "str", "aliases": ["name"]},
+    "kinds": {"type": "list", "elements": "str", "choices": list(IMAGE_KINDS)},
+    "verify": {"type": "bool", "default": False},
 }
 
 CONSOLE: Spec = {
