@@ -18,12 +18,12 @@ from ...errors import Unavailable
 from .. import processes, trimming
 from ..files import os_errors, remove, write_if_different
 from ..host_json import read_host_json
-from ..layout import SYSTEM_STATE_DIR
+from ..layout import SYSTEM_RUN_DIR, SYSTEM_STATE_DIR, Layout
 from ..trees import ensure_dir
 from . import ending, starting
 
 if t.TYPE_CHECKING:
-    from ..layout import Layout, VmLayout
+    from ..layout import VmLayout
 
 UNIT_DIR = "/etc/systemd/system"
 TEMPLATE = "vmcp-vm@.service"
@@ -92,6 +92,20 @@ LogLevelMax=notice
 }
 
 
+def files(console_max_bytes: int) -> dict[str, tuple[str, int]]:
+    """All that is to be there before a VM runs under systemd: path to text and mode. The role vmcp_host writes the same, from here."""
+    script = trimming.once(Layout(SYSTEM_STATE_DIR, SYSTEM_RUN_DIR).vms, console_max_bytes)
+    return {
+        f"{SYSTEM_STATE_DIR}/trim-logs": (script, 0o600),
+        **{f"{UNIT_DIR}/{name}": (text, 0o644) for name, text in _UNITS.items()},
+    }
+
+
+def links() -> dict[str, str]:
+    """Path to target, as C(files)."""
+    return {f"{UNIT_DIR}/multi-user.target.wants/{TARGET}": f"{UNIT_DIR}/{TARGET}"}
+
+
 class SystemdSupervisor:
     """See C(port.Supervisor). Only for the system's directories: the units name them."""
 
@@ -103,12 +117,11 @@ class SystemdSupervisor:
     def ensure_installed(self) -> bool:
         ensure_dir(self._layout.state_dir, 0o711)
         ensure_dir(UNIT_DIR, 0o755)
-        changed = write_if_different(f"{self._layout.state_dir}/trim-logs", trimming.once(self._layout.vms, read_host_json().console_max_bytes))
-        stale = [name for name, text in _UNITS.items() if write_if_different(f"{UNIT_DIR}/{name}", text, mode=0o644)]
-        linked = _link(f"{UNIT_DIR}/multi-user.target.wants/{TARGET}", f"{UNIT_DIR}/{TARGET}")
-        if stale or linked:
+        written = [path for path, (text, mode) in files(read_host_json().console_max_bytes).items() if write_if_different(path, text, mode=mode)]
+        linked = [path for path, target in links().items() if _link(path, target)]
+        if linked or any(path.startswith(UNIT_DIR) for path in written):
             _systemctl("daemon-reload")
-        return changed or bool(stale) or linked
+        return bool(written or linked)
 
     def start(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
         self.ensure_installed()
