@@ -232,8 +232,33 @@ options:
         suboptions:
           path:
             description:
-              - File or block device on the host. Required unless O(config.storage[].vhost_user_socket) is given.
+              - File or block device on the host. Each entry has one of O(config.storage[].path), O(config.storage[].image), O(config.storage[].disk),
+                O(config.storage[].vhost_user_socket), or O(config.storage[].size) alone.
             type: path
+          image:
+            description:
+              - Image of M(unkey.vmcp.vmcp_image), of which the disk is a copy-on-write clone, made and removed with the VM. Another image, or
+                an image that has changed, needs O(allow_disruption=replace_data).
+            type: str
+          disk:
+            description:
+              - Disk of M(unkey.vmcp.vmcp_disk), which outlives the VM. It is written to by one VM at a time.
+            type: str
+          size:
+            description:
+              - Size of a clone, at least that of its image; or alone, with an id, of an empty disk that is made and removed with the VM. A larger
+                size grows the disk, while the VM runs too where its backend can be told.
+            type: str
+          filesystem:
+            description:
+              - File system of an empty disk. None if left out.
+            type: str
+            choices:
+              - ext4
+              - xfs
+              - btrfs
+              - vfat
+              - swap
           read_only:
             description:
               - The guest cannot write to it.

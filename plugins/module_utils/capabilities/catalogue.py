@@ -49,3 +49,9 @@ def grows_live(backend: str, version: t.Optional[str], format_: str) -> bool:
     """Whether a VMM that runs can be told that a disk of this format (C(raw), C(qcow2), C(lvm)) has grown."""
     formats = capabilities_of(backend).traits.grows_live
     return format_ in formats and (not version or not older(version, formats[format_]))
+
+
+def overlays(backend: str, version: t.Optional[str]) -> bool:
+    """Whether it takes a qcow2 file that reads what it does not have from another file."""
+    since = capabilities_of(backend).traits.overlays
+    return since is not None and (not version or not older(version, since))

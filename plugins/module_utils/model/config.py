@@ -15,7 +15,7 @@ from __future__ import annotations
 import typing as t
 
 from ..thirdparty_pydantic import BaseModel, ConfigDict, Field
-from .fields import Addresses, Flag, HostPath, Identifier, KernelArgs, MacAddress, NetworkName, Size, SocketPath, TapName, Token, Whole
+from .fields import Addresses, DiskSize, Flag, HostPath, Identifier, KernelArgs, MacAddress, Name, NetworkName, Size, SocketPath, TapName, Token, Whole
 
 # Far above what any VMM takes, so that a slip (bytes for megabytes, a digit too many) is told as such and no number overflows on its way to a VMM.
 CPUS_MAX = 8192
@@ -131,7 +131,25 @@ class RateLimit(Tree):
 
 class Storage(Tree):
     path: t.Optional[HostPath] = Field(
-        default=None, description="File or block device on the host. Required unless O(config.storage[].vhost_user_socket) is given."
+        default=None,
+        description="File or block device on the host. Each entry has one of O(config.storage[].path), O(config.storage[].image), O(config.storage[].disk), "
+        "O(config.storage[].vhost_user_socket), or O(config.storage[].size) alone.",
+    )
+    image: t.Optional[Name] = Field(
+        default=None,
+        description="Image of M(unkey.vmcp.vmcp_image), of which the disk is a copy-on-write clone, made and removed with the VM. Another image, or an image "
+        "that has changed, needs O(allow_disruption=replace_data).",
+    )
+    disk: t.Optional[Name] = Field(default=None, description="Disk of M(unkey.vmcp.vmcp_disk), which outlives the VM. It is written to by one VM at a time.")
+    size: t.Optional[DiskSize] = Field(
+        default=None,
+        ge=512,
+        le=SIZE_MAX,
+        description="Size of a clone, at least that of its image; or alone, with an id, of an empty disk that is made and removed with the VM. A larger size "
+        "grows the disk, while the VM runs too where its backend can be told.",
+    )
+    filesystem: t.Optional[t.Literal["ext4", "xfs", "btrfs", "vfat", "swap"]] = Field(
+        default=None, description="File system of an empty disk. None if left out."
     )
     read_only: Flag = Field(default=False, description="The guest cannot write to it.")
     is_root_device: Flag = Field(default=False, description="The guest's root disk; attached first. At most one.")

@@ -10,14 +10,12 @@ import re
 import typing as t
 
 from ..errors import Violation
-from .fields import read_flag, read_host_path, read_text
 from .options import OptionError, choice, read_name, record, seconds
-from .units import format_size, parse_size
+from .readers import read_flag, read_host_path, read_text
+from .units import format_size, parse_disk_size
 from .walk import nearest
-from .words import APPLY, DISK_FORMATS, DISK_SOURCES, FILESYSTEMS
+from .words import APPLY, DISK_FORMATS, DISK_SOURCES, FILESYSTEM_LEAST_BYTES, FILESYSTEMS
 
-# Sectors are the least that any VMM counts in.
-SECTOR = 512
 SIZE_MAX = 64 << 40
 LABEL_MAX = {"ext4": 16, "xfs": 12, "btrfs": 255, "vfat": 11, "swap": 15}
 # vfat has a serial number of 32 bits in place of a UUID.
@@ -25,8 +23,6 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _VOLUME_ID = re.compile(r"[0-9A-F]{4}-[0-9A-F]{4}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LVM_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,126}")
-# What mkfs makes without being told, at the least; below that they refuse with words of their own.
-LEAST = {"ext4": 1 << 20, "xfs": 300 << 20, "btrfs": 109 << 20, "vfat": 64 << 10, "swap": 40 << 10}
 # File systems that their own tools fill from a directory, without mounting them.
 FILLED = ("ext4", "btrfs", "vfat")
 
@@ -70,11 +66,9 @@ class DiskRequest:
 
 
 def read_disk_size(value: t.Any) -> int:
-    size = parse_size(value)
+    size = parse_disk_size(value)
     if not 0 < size <= SIZE_MAX:
         raise ValueError(f"must be more than 0 and at most {format_size(SIZE_MAX)}")
-    if size % SECTOR:
-        raise ValueError(f"is {size} bytes, which is no multiple of a sector ({SECTOR} bytes)")
     return size
 
 
@@ -173,8 +167,8 @@ def _together(values: t.Mapping[str, t.Any]) -> t.Iterator[Violation]:
         yield Violation("preallocate", f"goes with format: raw, not with {values['format']}. Leave it out.")
     filesystem: t.Optional[FileSystem] = values.get("filesystem")
     size = values.get("size")
-    if filesystem and size is not None and size < LEAST[filesystem.type]:
-        yield Violation("size", f"is {format_size(size)}; {filesystem.type} takes at least {format_size(LEAST[filesystem.type])}.")
+    if filesystem and size is not None and size < FILESYSTEM_LEAST_BYTES[filesystem.type]:
+        yield Violation("size", f"is {format_size(size)}; {filesystem.type} takes at least {format_size(FILESYSTEM_LEAST_BYTES[filesystem.type])}.")
     if values.get("source") and (values.get("content") or (filesystem and (filesystem.label or filesystem.uuid))):
         yield Violation("source", "brings the file system with its label and its content. Leave content, label and uuid out, or leave source out.")
     if values.get("content") and not filesystem:

@@ -15,6 +15,7 @@ from .readers import (
     read_host_path,
     read_identifier,
     read_mac,
+    read_name,
     read_network,
     read_socket_path,
     read_tap,
@@ -22,16 +23,18 @@ from .readers import (
     read_token,
     read_whole,
 )
-from .units import parse_size
+from .units import parse_disk_size, parse_size
 
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtTpP]?([iI]?[bB])?\s*$"}]}
 _ADDRESSES_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": ADDRESSES_MAX}]}
 
 Size = t.Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+DiskSize = t.Annotated[int, BeforeValidator(parse_disk_size), WithJsonSchema(_SIZE_SCHEMA)]
 Whole = t.Annotated[int, BeforeValidator(read_whole)]
 Flag = t.Annotated[bool, BeforeValidator(read_flag)]
 HostPath = t.Annotated[str, BeforeValidator(read_host_path)]
 SocketPath = t.Annotated[str, BeforeValidator(read_socket_path)]
+Name = t.Annotated[str, BeforeValidator(read_name)]
 Identifier = t.Annotated[str, BeforeValidator(read_identifier)]
 Token = t.Annotated[str, BeforeValidator(read_token)]
 TapName = t.Annotated[str, BeforeValidator(read_tap)]

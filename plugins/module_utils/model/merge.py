@@ -85,7 +85,7 @@ def _merge_entries(name: str, stored: t.Sequence[Tree], given: t.Sequence[Tree],
 
 
 # What tells one entry from another when it has no id.
-_LIKENESS = {"storage": ("path", "vhost_user_socket"), "network": ("tap_device", "vhost_user_socket", "mac_address")}
+_LIKENESS = {"storage": ("path", "image", "disk", "vhost_user_socket"), "network": ("tap_device", "vhost_user_socket", "mac_address")}
 
 
 def _match(name: str, stored: t.Sequence[Tree], given: t.Sequence[Tree]) -> list[t.Optional[int]]:
@@ -108,9 +108,16 @@ def _match(name: str, stored: t.Sequence[Tree], given: t.Sequence[Tree]) -> list
     settle(lambda index, candidate: bool(given[index].get("id")) and given[index]["id"] == stored[candidate].get("id"))
     for key in _LIKENESS.get(name, ()):
         settle(lambda index, candidate, key=key: _alike(given[index], stored[candidate], key, named))  # type: ignore[misc]
+    if name == "storage":
+        # A root disk made from another image is the root disk, cloned anew.
+        settle(lambda index, candidate: not given[index].get("id") and all(_is_root_clone(entry) for entry in (given[index], stored[candidate])))
     if name == "network":
         settle(lambda index, candidate: index == candidate and not given[index].get("id") and stored[candidate].get("id") not in named)
     return found
+
+
+def _is_root_clone(entry: Tree) -> bool:
+    return bool(entry.get("is_root_device")) and entry.get("image") is not None
 
 
 def _alike(given: Tree, stored: Tree, key: str, named: set[str]) -> bool:
@@ -133,7 +140,7 @@ def with_ids(name: str, entries: t.Sequence[Tree]) -> list[Tree]:
 
 def _stem(disk: Tree) -> str:
     """C(web-data) of C(/var/lib/vms/web-data.img), in characters that an id may have."""
-    path = disk.get("path") or disk.get("vhost_user_socket") or ""
+    path = disk.get("path") or disk.get("image") or disk.get("disk") or disk.get("vhost_user_socket") or ""
     stem = posixpath.splitext(posixpath.basename(path))[0]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("_.-")[:ID_MAX].rstrip("_.-")
 

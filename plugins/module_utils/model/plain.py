@@ -18,6 +18,7 @@ from .readers import (
     read_host_path,
     read_identifier,
     read_mac,
+    read_name,
     read_network,
     read_socket_path,
     read_tap,
@@ -26,18 +27,20 @@ from .readers import (
     read_whole,
 )
 from .shape import SHAPE
-from .units import parse_size
+from .units import parse_disk_size, parse_size
 
 Node = t.Mapping[str, t.Any]
 
 # By the names that shape.py has for the types in fields.py.
 READERS: dict[str, t.Callable[[t.Any], t.Any]] = {
     "Addresses": read_addresses,
+    "DiskSize": parse_disk_size,
     "Flag": read_flag,
     "HostPath": read_host_path,
     "Identifier": read_identifier,
     "KernelArgs": read_text,
     "MacAddress": read_mac,
+    "Name": read_name,
     "Size": parse_size,
     "NetworkName": read_network,
     "SocketPath": read_socket_path,

@@ -18,12 +18,12 @@ from .words import NAME_PATTERN, NAME_RULE
 # Keys that the tree will have in later versions: a clear word beats "unknown key".
 RESERVED: dict[str, tuple[str, ...]] = {
     "config": ("numa", "devices", "filesystems", "pmem", "platform", "debug"),
-    "config.storage[]": ("image", "disk", "size", "filesystem"),
 }
 
 # Line and paragraph separators too: some readers of text take them for line ends.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_NAME = re.compile(NAME_PATTERN)
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 # What the kernel takes as an interface name, less what shells and units treat specially.
 _TAP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
@@ -76,6 +76,15 @@ def read_identifier(value: t.Any) -> str:
     if not _IDENTIFIER.fullmatch(read_text(value)):
         raise ValueError(f"{_short(value)} must be 1 to 63 letters, digits, '_', '.' or '-', starting with a letter or digit")
     return value
+
+
+def read_name(value: t.Any) -> str:
+    """Of something of ours: a VM, a disk, an image."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not _NAME.fullmatch(read_text(value)):
+        raise ValueError(f"{_short(value)} must be {NAME_RULE}")
+    return str(value)
 
 
 def read_token(value: t.Any) -> str:

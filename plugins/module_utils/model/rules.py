@@ -15,6 +15,7 @@ import typing as t
 
 from ..errors import Violation
 from .units import format_size
+from .words import FILESYSTEM_LEAST_BYTES
 
 if t.TYPE_CHECKING:
     from .config import Memory, MemoryZone, Network, Storage, VmConfig
@@ -171,25 +172,47 @@ def _storage(config: VmConfig) -> t.Iterator[Broken]:
     writers: dict[str, int] = {}
     for index, disk in enumerate(disks):
         field = f"storage[{index}]"
-        if disk.path is None and disk.vhost_user_socket is None:
-            yield Broken(field, "has neither path nor vhost_user_socket. Give one of them.", (f"{field}.path", f"{field}.vhost_user_socket"))
-        if disk.path is not None and disk.vhost_user_socket is not None:
-            yield Broken(
-                f"{field}.vhost_user_socket",
-                "cannot be combined with path: the process behind the socket has the data. Leave one of them out.",
-                (f"{field}.path",),
-            )
+        yield from _what_it_is(disk, field)
         yield from _queues(disk, field, config)
-        if disk.path is None:
+        key = "path" if disk.path is not None else "disk"
+        if getattr(disk, key) is None:
             continue
-        first = writers.setdefault(disk.path, index)
+        first = writers.setdefault(f"{key} {getattr(disk, key)}", index)
         if first != index and not (disk.read_only and disks[first].read_only):
             yield Broken(
-                f"{field}.path",
-                f"is the file of storage[{first}] again, and not both are read_only: the guest would corrupt it.",
-                (f"storage[{first}].path", f"storage[{first}].read_only", f"{field}.read_only"),
+                f"{field}.{key}",
+                f"is the {'file' if key == 'path' else 'disk'} of storage[{first}] again, and not both are read_only: the guest would corrupt it.",
+                (f"storage[{first}].{key}", f"storage[{first}].read_only", f"{field}.read_only"),
             )
     yield from _unique("storage", "id", [disk.id for disk in disks])
+
+
+_KINDS_OF_DISK = ("path", "image", "disk", "vhost_user_socket")
+
+
+def _what_it_is(disk: Storage, field: str) -> t.Iterator[Broken]:
+    """Exactly one thing says what a disk is, and what else is said goes with it."""
+    given = [key for key in _KINDS_OF_DISK if getattr(disk, key) is not None]
+    every = tuple(f"{field}.{key}" for key in (*_KINDS_OF_DISK, "size"))
+    if not given and disk.size is None:
+        yield Broken(field, "has neither path, image, disk nor vhost_user_socket, nor a size of its own. Give one of them.", every)
+    for key in given[1:]:
+        why = "the process behind the socket has the data" if key == "vhost_user_socket" else "a disk is one thing"
+        yield Broken(f"{field}.{key}", f"cannot be combined with {given[0]}: {why}. Leave one of them out.", (f"{field}.{given[0]}",))
+    kind = given[0] if given else "size"
+    if disk.size is not None and kind not in ("image", "size"):
+        remedy = "Give it to unkey.vmcp.vmcp_disk" if kind == "disk" else "Leave it out"
+        yield Broken(f"{field}.size", f"goes with image, or alone: what {kind} names has its own size. {remedy}.", (f"{field}.{kind}",))
+    if disk.filesystem is not None and kind != "size":
+        yield Broken(f"{field}.filesystem", f"goes with size alone: what {kind} names is not made anew. Leave it out.", (f"{field}.{kind}",))
+    if disk.format is not None and kind in ("image", "disk", "size"):
+        yield Broken(f"{field}.format", "goes with path: the format of what is made here is known. Leave it out.", every)
+    if kind == "size" and disk.size is not None:
+        if disk.id is None:
+            yield Broken(f"{field}.id", "is needed for an empty disk, which is known by it when its size changes. Give it one.", (f"{field}.size",))
+        least = FILESYSTEM_LEAST_BYTES[disk.filesystem] if disk.filesystem else 0
+        if disk.size < least:
+            yield Broken(f"{field}.size", f"is {format_size(disk.size)}; {disk.filesystem} takes at least {format_size(least)}.", (f"{field}.filesystem",))
 
 
 def _network(config: VmConfig) -> t.Iterator[Broken]:

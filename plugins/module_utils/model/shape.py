@@ -103,6 +103,10 @@ SHAPE: dict[str, dict[str, t.Any]] = {
         "max_length": 256,
         "fields": {
             "path": {"kind": "leaf", "default": None, "read": {"as": "HostPath"}},
+            "image": {"kind": "leaf", "default": None, "read": {"as": "Name"}},
+            "disk": {"kind": "leaf", "default": None, "read": {"as": "Name"}},
+            "size": {"kind": "leaf", "default": None, "read": {"as": "DiskSize", "ge": 512, "le": 70368744177664}},
+            "filesystem": {"kind": "leaf", "default": None, "read": {"as": "choice", "words": ("ext4", "xfs", "btrfs", "vfat", "swap")}},
             "read_only": {"kind": "leaf", "default": False, "read": {"as": "Flag"}},
             "is_root_device": {"kind": "leaf", "default": False, "read": {"as": "Flag"}},
             "id": {"kind": "leaf", "default": None, "read": {"as": "Identifier"}},

@@ -34,6 +34,18 @@ def parse_size(value: int | str) -> int:
     return int(size)
 
 
+# Sectors are the least that any VMM counts in.
+SECTOR = 512
+
+
+def parse_disk_size(value: int | str) -> int:
+    """As C(parse_size), in whole sectors."""
+    size = parse_size(value)
+    if size % SECTOR:
+        raise ValueError(f"is {size} bytes, which is no multiple of a sector ({SECTOR} bytes)")
+    return size
+
+
 def format_size(size: int) -> str:
     """The shortest exact form: C(512MiB), C(1GiB), C(1000) for what is no multiple of a KiB."""
     for suffix in "PTGMK":

@@ -25,6 +25,8 @@ APPLY = ("now", "next_boot")
 DISK_FORMATS = ("raw", "qcow2", "lvm")
 DISK_SOURCES = ("image", "disk", "path")
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "vfat", "swap")
+# What mkfs makes without being told, at the least; below that they refuse with words of their own.
+FILESYSTEM_LEAST_BYTES = {"ext4": 1 << 20, "xfs": 300 << 20, "btrfs": 109 << 20, "vfat": 64 << 10, "swap": 40 << 10}
 SUPERVISORS = ("auto", "systemd", "plain")
 KEEP = ("disks", "snapshots")
 

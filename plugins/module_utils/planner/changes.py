@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing as t
 
-from ..capabilities.catalogue import capabilities_of, supports
+from ..capabilities.catalogue import capabilities_of, grows_live, supports
 from ..model.definition import Definition
 from ..model.merge import changed_fields
 from ..model.words import DISRUPTIONS
@@ -51,7 +52,44 @@ def changes_between(before: t.Optional[Definition], after: Definition) -> list[C
         )
         if old != new and (before is not None or new not in (None, {}, False, "")):
             changes.append(Change(_OPTION.get(field, field), old, new, disruption))
-    return changes + changes_in_tree(before.config if before else {}, after.config)
+    changes += changes_in_tree(before.config if before else {}, after.config)
+    return [_classed(change, before, after) for change in changes] + _cloned_anew(before, after, {change.field for change in changes})
+
+
+_SIZE = re.compile(r"config\.storage\[(.+)\]\.size")
+_IMAGE = re.compile(r"config\.storage\[(.+)\]\.image")
+
+
+def _classed(change: Change, before: t.Optional[Definition], after: Definition) -> Change:
+    """What a change of a disk does that is ours to make."""
+    if before is None:
+        return change
+    size = _SIZE.fullmatch(change.field)
+    if size:
+        format_ = (_disks(before).get(size[1]) or {}).get("format", "raw")
+        return dataclasses.replace(change, disruption="none" if grows_live(before.backend, before.backend_version, format_) else "restart")
+    image = _IMAGE.fullmatch(change.field)
+    if image and image[1] in _disks(before):
+        return dataclasses.replace(change, disruption="replace_data")
+    return change
+
+
+def _cloned_anew(before: t.Optional[Definition], after: Definition, told: t.Collection[str]) -> list[Change]:
+    """Clones of an image that has another content under the same name, or whose file was gone."""
+    if before is None:
+        return []
+    changes = []
+    for entry_id, chosen in _disks(after).items():
+        old = _disks(before).get(entry_id) or {}
+        field = f"config.storage[{entry_id}].image"
+        if field not in told and "digest" in old and "digest" in chosen and old["digest"] != chosen["digest"]:
+            was, becomes = (f"{one['image']} ({one['digest'][:19]})" for one in (old, chosen))
+            changes.append(Change(field, was, becomes, "replace_data"))
+    return changes
+
+
+def _disks(definition: Definition) -> dict[str, dict[str, t.Any]]:
+    return definition.generated.get("disks") or {}
 
 
 def _meant(definition: Definition, field: str) -> t.Any:

@@ -19,10 +19,12 @@ from ..capabilities.choose import choose
 from ..errors import Violation
 from ..model.definition import Definition
 from ..model.merge import fill_defaults, merge_config
+from ..model.resolving import resolve
 from ..model.task import VmRequest
 from ..model.validate import validate
 from .settings import autostart_of, jail_lacks, no_supervisor, restart_policy_of, security_of, supervisor_of, unmeetable
 from .situation import HostView, Situation
+from .storage import Shelf, settle
 
 if t.TYPE_CHECKING:
     from ..model.config import VmConfig
@@ -36,10 +38,13 @@ class Desired:
     lacks: tuple[Violation, ...] = ()
     ignored: tuple[Violation, ...] = ()
     notices: tuple[str, ...] = ()
+    # Ids of disks that are smaller than they should be.
+    grow: tuple[str, ...] = ()
 
 
-def desire(request: VmRequest, situation: Situation, host: HostView, metadata_digest: t.Optional[str], now: str) -> Desired:
-    """The definition after this task. C(metadata_digest): of the metadata given, None when none was given. C(now): ISO 8601, for C(created_at)."""
+def desire(request: VmRequest, situation: Situation, host: HostView, metadata_digest: t.Optional[str], now: str, shelf: t.Optional[Shelf] = None) -> Desired:
+    """The definition after this task. C(metadata_digest): of the metadata given, None when none was given. C(now): ISO 8601, for C(created_at). C(shelf): what
+    there is to make disks from; None where no disk is ours to make."""
     stored = situation.definition
     tree = merge_config(stored.config if stored else {}, request.config or {})
     config, violations = validate(tree)
@@ -58,8 +63,12 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     else:
         kernel_lacks = []
     version = installed.version if installed else request.options.get("backend_version")
+    storage = settle(tree, stored, backend, version, shelf or Shelf(), replace=request.option("allow_disruption") == "replace_data")
+    told, violations = (config, []) if not storage.chosen else validate(resolve(tree, storage.chosen, shelf.data if shelf else ""))
+    if told is None:
+        return Desired(None, violations=tuple(request.as_given(violations)))
     verdict = check(
-        config,
+        told,
         backend,
         version,
         request=_as_it_will_be(request, stored, backend),
@@ -67,7 +76,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         features=installed.features if installed else (),
     )
     security, security_violations = security_of(request, stored, backend, host)
-    violations = [*verdict.violations, *security_violations, *no_supervisor(request, host), *unmeetable(request, config)]
+    violations = [*verdict.violations, *storage.violations, *security_violations, *no_supervisor(request, host), *unmeetable(request, config)]
     settings = request.settings
     definition = Definition(
         name=situation.name,
@@ -83,7 +92,7 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         restart_policy=restart_policy_of(request, stored, backend),
         security=security,
         supervisor=supervisor_of(request, stored, host),
-        generated=_generated(stored, backend, installed, host, config),
+        generated={**_generated(stored, backend, installed, host, config), **({"disks": storage.chosen} if storage.chosen else {})},
         metadata_digest=metadata_digest if metadata_digest is not None else (stored.metadata_digest if stored else None),
         backend_reason=reason,
         group=request.group or (stored.group if stored else None),
@@ -93,10 +102,11 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     return Desired(
         definition,
         config,
-        violations=tuple(violations),
-        lacks=(*lacks, *kernel_lacks, *jail_lacks(stored, installed, security)),
+        violations=tuple(request.as_given(violations)),
+        lacks=(*lacks, *kernel_lacks, *jail_lacks(stored, installed, security), *storage.lacks),
         ignored=tuple(verdict.ignored),
-        notices=tuple(f"{n.field}: {n.message}" for n in verdict.notices),
+        notices=(*(f"{n.field}: {n.message}" for n in verdict.notices), *storage.notices),
+        grow=tuple(storage.grow),
     )
 
 
@@ -181,7 +191,7 @@ def _with_host_kernel(tree: dict[str, t.Any], backend: str, host: HostView) -> t
 
 def _generated(stored: t.Optional[Definition], backend: str, installed: t.Optional[Installed], host: HostView, config: VmConfig) -> dict[str, t.Any]:
     """What can be settled without allocating: QEMU's accelerator and versioned machine, so that an upgrade of QEMU does not change the guest's hardware."""
-    generated = dict(stored.generated) if stored else {}
+    generated = {key: value for key, value in stored.generated.items() if key != "disks"} if stored else {}
     traits = capabilities_of(backend).traits
     if not traits.needs_kvm and "qemu_accel" not in generated:
         options = config.backend_options.qemu

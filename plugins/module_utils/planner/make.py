@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ..capabilities.catalogue import grows_live
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
 from ..model.task import VmRequest
@@ -46,14 +47,17 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
     state = request.option("state")
     if state != "shutdown":
         _refuse_disruption(request, situation, to_converge, disruption)
+    _refuse_replacing(request, situation, changes)
     steps: list[Step] = []
     if situation.definition is None:
         steps.append(Step("define"))
-    elif changes:
+    elif changes or (desired.grow and not situation.runs):
         steps.append(Step("update"))
     power, state_after = power_steps(state, situation, restart=disruption != "none", grace_s=_grace_s(request, SHUTDOWN_GRACE_S))
     starts = any(s.action == "start" for s in power)
     stops = any(s.action in ("shutdown", "kill") for s in power)
+    live, late = _growth(request, situation, desired, stops)
+    steps += live
     return Plan(
         name=situation.name,
         state_before=situation.state,
@@ -62,11 +66,36 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         changes=tuple(changes),
         definition=definition,
         disruption=_done_to_running(state, situation, disruption, stops),
-        pending=() if starts or stops or not situation.runs else pending,
+        pending=() if starts or stops or not situation.runs else tuple(dict.fromkeys((*pending, *late))),
         would_need=(*desired.lacks, *lacks) if steps or starts else (),
         ignored=desired.ignored,
         notices=(*desired.notices, *([situation.booted_unread] if situation.booted_unread and not starts else ())),
         backend_reason=definition.backend_reason,
+    )
+
+
+def _growth(request: VmRequest, situation: Situation, desired: Desired, stops: bool) -> tuple[list[Step], tuple[str, ...]]:
+    """Disks of a VM that runs and goes on: those of whose new size its VMM is told, and the fields of those that wait. Others grow before the next start."""
+    running = situation.booted or situation.definition
+    if not situation.runs or stops or not desired.grow or running is None:
+        return [], ()
+    had = running.generated.get("disks") or {}
+    now = request.option("apply") == "now"
+    live = [entry for entry in desired.grow if now and entry in had and grows_live(running.backend, running.backend_version, had[entry].get("format", "raw"))]
+    late = tuple(f"config.storage[{entry}].size" for entry in desired.grow if entry not in live)
+    return ([Step("resize", {"disks": live})] if live else []), late
+
+
+def _refuse_replacing(request: VmRequest, situation: Situation, changes: t.Sequence[Change]) -> None:
+    """Data are data whether the VM runs or not."""
+    replaced = [change for change in changes if change.disruption == "replace_data"]
+    if not replaced or request.option("allow_disruption") == "replace_data":
+        return
+    fields = ", ".join(change.field for change in replaced)
+    raise FailedPrecondition(
+        f"Changing {fields} of VM {situation.name} replaces data that it has. Set allow_disruption: replace_data to let exactly that happen.",
+        violations=[Violation(change.field, "needs allow_disruption: replace_data") for change in replaced],
+        details={"disruption": "replace_data"},
     )
 
 

@@ -12,7 +12,7 @@ from ..errors import Internal, Violation
 from ..model.definition import Definition
 
 # The only words for steps, in results (C(actions)) too. What each does is in runner/apply.py.
-ACTIONS = ("define", "update", "start", "pause", "resume", "shutdown", "kill", "remove", "forget")
+ACTIONS = ("define", "update", "start", "resize", "pause", "resume", "shutdown", "kill", "remove", "forget")
 
 
 @dataclasses.dataclass(frozen=True)

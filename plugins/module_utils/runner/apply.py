@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .clones import resize
 from .defining import define
 from .power import pause, resume, start, stop_asking, stop_by_force
 from .work import Context, Work
@@ -39,6 +40,7 @@ def carry_out(context: Context, works: t.Sequence[Work]) -> None:
         _stop(context, batch)
         _take(context, batch, ("start",), start)
         _take(context, batch, ("pause",), pause)
+    _take(context, others, ("resize",), resize)
     _take(context, others, ("pause",), pause)
     _take(context, others, ("resume",), resume)
 

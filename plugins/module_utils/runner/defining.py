@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
-from ..errors import VmcpError
+from ..errors import FailedPrecondition, VmcpError
 from ..host import allocations
+from ..host.locks import held
 from ..host.writing import FileText, Writing, are_few, commit
 from ..model.definition import Definition
+from .clones import make_disks
 from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
 from .live import start_with_host
+from .shelf import disk_users
 from .work import Context, Work, attempt, by_supervisor
 
 if t.TYPE_CHECKING:
@@ -50,9 +54,11 @@ def define(context: Context, works: t.Sequence[Work]) -> None:
     if not prepared:
         return
     try:
-        commit([writings[work.name] for work in prepared], context.store.layout.state_dir)
+        with _disks_settled(context, definitions):
+            commit([writings[work.name] for work in prepared], context.store.layout.state_dir)
     except VmcpError as exc:
         for work in prepared:
+            writings[work.name].abandon()
             work.error = exc
         return
     for work in prepared:
@@ -71,6 +77,27 @@ def _leave_former(context: Context, works: t.Sequence[Work]) -> None:
         from .networking import settle
 
         settle(context, stopped)
+
+
+@contextlib.contextmanager
+def _disks_settled(context: Context, definitions: t.Mapping[str, Definition]) -> t.Iterator[None]:
+    """While definitions that name disks are stored, nobody else stores one: a disk is written to by one VM at a time. Looked at again, now that it counts."""
+    named = {
+        (str(entry["disk"]), name): bool(entry.get("read_only"))
+        for name, definition in definitions.items()
+        for entry in definition.config.get("storage") or []
+        if entry.get("disk") is not None
+    }
+    if not named:
+        yield
+        return
+    with held(context.store.layout.disks_lock, "settling who uses which disk", context.lock_timeout_s):
+        users = disk_users(context.store)
+        for (disk, name), read_only in named.items():
+            others = [vm for vm, reads in users.get(disk, []) if vm != name and vm not in definitions and not (reads and read_only)]
+            if others:
+                raise FailedPrecondition(f"Disk {disk} was given to VM {others[0]} by another task at the same time. Take it out of one of them.")
+        yield
 
 
 def _allocate(context: Context, works: t.Sequence[Work]) -> dict[str, allocations.Allocation]:
@@ -107,6 +134,7 @@ def _prepare(context: Context, work: Work, given: allocations.Allocation, facts:
     ready_for(vm, launch)
     for file in launch.files:
         writing.add_if_different(file)
+    definition = make_disks(context, work, definition, sync=sync)
     text = definition.to_json()
     store.keep_booted(work.name, text)
     writing.add(FileText(vm.definition, text), rank=1)

@@ -15,6 +15,7 @@ from ..host.disks import DiskStore
 from ..host.store import Store
 from ..model.disk import DiskRequest
 from ..model.disk_record import DiskRecord
+from ..model.resolving import resolved
 from ..planner.disks import DiskPlan, DiskSituation, DiskUser, Origin
 from . import disk_images
 from .live import peer_uid, running_as
@@ -106,7 +107,6 @@ def _shrink(found: DiskRecord, record: DiskRecord) -> None:
 def _grow_live(store: Store, found: DiskRecord, record: DiskRecord, users: t.Sequence[DiskUser]) -> None:
     """All VMMs that have the disk are told. A VMM that extends the file itself is let: nobody else may touch a qcow2 file that it has open."""
     from ..model.validate import read_config
-    from .resolving import resolved
 
     running = [user for user in users if user.runs]
     tell = []
@@ -119,5 +119,5 @@ def _grow_live(store: Store, found: DiskRecord, record: DiskRecord, users: t.Seq
         disk_making.resize(found, record.size_bytes)
     for backend, definition, user in tell:
         vm = store.layout.vm(user.vm)
-        config = read_config(resolved(definition, vm))
+        config = read_config(resolved(definition, vm.data))
         backend.resize_disk(vm.api_socket, config, user.entry, record.size_bytes, time.monotonic() + TELL_S, peer_uid(definition))

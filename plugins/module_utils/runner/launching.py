@@ -16,6 +16,7 @@ from ..host.host_json import HostDefaults
 from ..host.store import Store
 from ..host.writing import FileText
 from ..model.definition import Definition
+from ..model.resolving import resolved
 from ..model.validate import read_config
 from ..model.words import SHUTDOWN_GRACE_S
 from .nic_lacks import is_bridge
@@ -63,7 +64,7 @@ def ready_for(vm: VmLayout, launch: Launch) -> None:
 def launch_of(vm: VmLayout, definition: Definition, metadata: t.Any) -> Launch:
     """Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
     backend = driver(definition.backend)
-    config = read_config(definition.config)
+    config = read_config(resolved(definition, vm.data))
     isolation = isolation_of(definition)
     used, _taps = backend.uses(definition, config)
     paths = launchfile.sandbox_paths(vm, used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))

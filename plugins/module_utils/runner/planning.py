@@ -19,6 +19,7 @@ from ..planner.make import lacks_a_source, plan_removal, plan_vm
 from .hostview import HostLook
 from .lacks import binary_lacks, device_lacks, host_lacks, seed_lacks
 from .launching import Launchable, foresee
+from .shelf import Shelves
 
 if t.TYPE_CHECKING:
     from ..host.store import Store
@@ -39,6 +40,7 @@ class Planning:
         self.foreseen: dict[str, Launchable] = {}
         self._host = HostLook(store.layout, self.defaults, uid, environ)
         self._seen_networks: t.Optional[Networks] = None
+        self._shelves = Shelves(store)
         self._lacks: dict[tuple[t.Any, ...], tuple[VmConfig, list[Violation]]] = {}
 
     def plan(self, request: VmRequest, found: Situation) -> Plan:
@@ -50,8 +52,11 @@ class Planning:
         digest = None
         if request.metadata is not None:
             digest = self.store.secrets_digest(found.name, {"metadata": request.metadata}) or "new"
-        desired = desire(request, found, self._host.view(request, found.definition), digest, events.now())
+        shelf = self._shelves.of(found.name, found.definition, request.config)
+        desired = desire(request, found, self._host.view(request, found.definition), digest, events.now(), shelf)
         plan = plan_vm(request, found, desired, self._host_lacks(request, found, desired))
+        if shelf is not None and plan.definition is not None:
+            self._shelves.claim(plan.definition)
         return plan if request.metadata is None else dataclasses.replace(plan, metadata={"metadata": request.metadata})
 
     def foresee(self, plans: t.Sequence[Plan]) -> dict[str, t.Union[Plan, InvalidArgument]]:

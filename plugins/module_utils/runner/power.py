@@ -14,6 +14,7 @@ from ..errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
 from ..host import events, files, processes
 from ..model.definition import Definition
 from .answers import Answers
+from .clones import before_start
 from .launching import launch_of, write_launch
 from .live import ask_state, end_of, observe_socket, peer_uid, process_or_history, supervisor_of
 from .work import Context, Work, attempt, by_supervisor, running_as, who_may_run_it
@@ -39,6 +40,7 @@ GONE_S = 1.0
 # --- starting -----------------------------------------------------------------------------------------------
 def start(context: Context, works: t.Sequence[Work]) -> None:
     def write(work: Work) -> None:
+        before_start(work)
         if not work.launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
             definition = work.wanted()

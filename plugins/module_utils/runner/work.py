@@ -10,6 +10,7 @@ import os
 import typing as t
 
 from ..errors import FailedPrecondition, Internal, VmcpError
+from ..host.clones import Overlays
 from ..host.supervisors.registry import supervisors
 from . import live
 from .each import each
@@ -48,6 +49,7 @@ class Context:
     stop: bool = False
     start_batch: t.Optional[int] = None
     halted: bool = False
+    overlays: Overlays = dataclasses.field(default_factory=Overlays)
     at_a_time: int = AT_A_TIME
 
 

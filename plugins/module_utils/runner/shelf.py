@@ -1,0 +1,95 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at what there is to make VMs' disks from: images, disks of their own, and what a VM has already.
+
+Reads only; each is looked at once for all VMs of a task."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..errors import VmcpError
+from ..host import clones, tools
+from ..host.disks import DiskStore
+from ..host.store import Store
+from ..model.definition import Definition
+from ..model.resolving import is_ours
+from ..planner.storage import DiskFact, ImageFact, Shelf
+from .disk_images import image_origin
+
+
+class Shelves:
+    """The shelves of the VMs of one task. Disks that a VM of this very task is given count as used by it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._images: dict[str, t.Union[ImageFact, str]] = {}
+        self._users: t.Optional[dict[str, list[tuple[str, bool]]]] = None
+        self._shares: t.Optional[bool] = None
+
+    def of(self, name: str, stored: t.Optional[Definition], given: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[Shelf]:
+        """For the VM C(name). C(given): configuration of the task. None when no disk is ours to make."""
+        entries = [*((stored.config.get("storage") or []) if stored else []), *((given or {}).get("storage") or [])]
+        if not any(is_ours(entry) for entry in entries):
+            return None
+        if self._shares is None:
+            self._shares = clones.shares_extents(self._store.layout.vms)
+        vm = self._store.layout.vm(name)
+        images = {str(entry["image"]) for entry in entries if entry.get("image") is not None}
+        disks = {str(entry["disk"]) for entry in entries if entry.get("disk") is not None}
+        had = (stored.generated.get("disks") or {}) if stored else {}
+        return Shelf(
+            images={image: self._image(image) for image in images},
+            disks={disk: self._disk(disk, name) for disk in disks},
+            sizes={entry: clones.observed_size(vm, one) for entry, one in had.items() if "file" in one},
+            data=vm.data,
+            shares=self._shares,
+            can_overlay=tools.find("qemu-img") is not None,
+        )
+
+    def claim(self, definition: Definition) -> None:
+        """What a VM of this task is to have, no other of it can be given."""
+        users = self._all_users()
+        for entry in definition.config.get("storage") or []:
+            if entry.get("disk") is not None:
+                listed = users.setdefault(str(entry["disk"]), [])
+                if all(vm != definition.name for vm, _read_only in listed):
+                    listed.append((definition.name, bool(entry.get("read_only"))))
+
+    def _image(self, name: str) -> t.Union[ImageFact, str]:
+        if name not in self._images:
+            try:
+                origin = image_origin(self._store, name)
+                self._images[name] = ImageFact(str(origin.digest), origin.format, origin.size_bytes, origin.path)
+            except VmcpError as exc:
+                self._images[name] = exc.msg
+        return self._images[name]
+
+    def _disk(self, name: str, vm: str) -> t.Union[DiskFact, str]:
+        try:
+            record = DiskStore(self._store.layout).require(name)
+        except VmcpError as exc:
+            return exc.msg
+        users = tuple(user for user in self._all_users().get(name, []) if user[0] != vm)
+        return DiskFact(record.path, record.file_format, record.backing, users)
+
+    def _all_users(self) -> dict[str, list[tuple[str, bool]]]:
+        if self._users is None:
+            self._users = disk_users(self._store)
+        return self._users
+
+
+def disk_users(store: Store) -> dict[str, list[tuple[str, bool]]]:
+    """Disk to the VMs whose definitions name it, each with whether it only reads. What cannot be read names nothing: vmcp_vm_info reports it."""
+    users: dict[str, list[tuple[str, bool]]] = {}
+    for name in store.names():
+        for load in (store.load, store.booted):
+            try:
+                definition = load(name)
+            except VmcpError:
+                continue
+            for entry in (definition.config.get("storage") or []) if definition else []:
+                if entry.get("disk") is not None and (name, bool(entry.get("read_only"))) not in users.get(str(entry["disk"]), []):
+                    users.setdefault(str(entry["disk"]), []).append((name, bool(entry.get("read_only"))))
+    return users

@@ -1,0 +1,160 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Storage entries of VMs that are ours to make, on each backend: clones of images, empty disks, disks of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import typing as t
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.images import Image, ImageStore, digest_file
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+
+MIB = 1 << 20
+
+
+def publish(ground: Playground, name: str, fill: bytes, size: int = 8 * MIB) -> str:
+    """An image of that content, as vmcp_image keeps it. Its digest."""
+    store = ImageStore(Layout(ground.state, ground.run_dir))
+    temporary = pathlib.Path(store.make_work(name), "content")
+    with open(temporary, "wb") as stream:
+        stream.write(fill)
+        stream.truncate(size)
+    digest = digest_file(str(temporary))
+    store.publish(Image(name, "disk", digest, "raw", size, ""), str(temporary))
+    return digest
+
+
+def disks_of(ground: Playground, name: str) -> Tree:
+    return t.cast(Tree, json.loads(ground.vm_file(name, "vm.json").read_text())["generated"]["disks"])
+
+
+def vm_options(found: Vmm, kernel: str, **more: t.Any) -> Tree:
+    return {"backend": found.backend, "memory": "128M", "kernel": kernel, "shutdown_timeout": 0, **found.options, **more}
+
+
+def kept_bytes(path: str, format_: str, count: int) -> bytes:
+    """The first bytes as the guest sees them."""
+    words = ["qemu-io", "-r", "-U", "-f", format_, "-c", f"read -v 0 {count}", path]
+    if format_ == "raw":
+        return pathlib.Path(path).read_bytes()[:count]
+    return subprocess.run(words, check=True, capture_output=True).stdout
+
+
+def test_a_clone_comes_grows_and_goes_with_its_vm(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) -> None:
+    publish(ground, "base", b"one")
+    root = {"image": "base", "is_root_device": True}
+    config = {"storage": [root, {"id": "scratch", "size": "16M", "filesystem": "ext4"}]}
+    options = vm_options(backend, guest("halt"), config=config, name="web", state="running")
+    larger = {"storage": [{**root, "size": "32M"}, {"id": "scratch", "size": "24M", "filesystem": "ext4"}]}
+    results = ground.play(
+        [
+            task("check", check=True, **options),
+            task("make", **options),
+            task("again", **options),
+            task("grow, check", check=True, **{**options, "config": larger}),
+            task("grow", **{**options, "config": larger}),
+            task("grown already", **{**options, "config": larger}),
+            task("shrink", **options | {"config": {"storage": [{**root, "size": "16M"}, {"id": "scratch", "size": "24M", "filesystem": "ext4"}]}}),
+        ]
+    )
+    checked, made = results.ok("check"), results.ok("make")
+    assert checked["changed"] and checked["actions"] == made["actions"] and checked["diff"] == made["diff"] and not checked.touched
+    assert made["vm"]["state"] == "running" and not results.ok("again")["changed"]
+    grown = results.ok("grow")
+    assert grown["actions"] == ["update", "resize"] == results.ok("grow, check")["actions"] and grown["disruption"] == "none"
+    assert grown["vm"]["pid"] == made["vm"]["pid"], "grown without a restart"
+    assert not results.ok("grown already")["changed"]
+    assert "is not shrunk" in results.refused("shrink", "invalid_argument")["msg"]
+    disks = disks_of(ground, "web")
+    for name, size in (("base", 32), ("scratch", 24)):
+        path, format_ = f"{ground.state}/vms/web/data/{disks[name]['file']}", disks[name]["format"]
+        said = json.loads(subprocess.run(["qemu-img", "info", "-U", "-f", format_, "--output=json", path], check=True, capture_output=True).stdout)
+        assert said["virtual-size"] == size * MIB, (name, said)
+        assert os.stat(path).st_uid == made["vm"]["uid"]
+    assert disks["base"]["method"] in ("reflink", "overlay", "copy") and disks["base"]["saved_bytes"] > 7 * MIB
+
+
+def test_another_image_replaces_data_only_where_that_is_allowed(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) -> None:
+    publish(ground, "base", b"one")
+    publish(ground, "other", b"other")
+    options = vm_options(backend, guest("halt"), name="web", state="running")
+
+    def of(image: str) -> Tree:
+        return {"storage": [{"image": image, "is_root_device": True}]}
+
+    results = ground.play(
+        [
+            task("make", **options, config=of("base")),
+            task("another image", **options, config=of("other")),
+            task("only a restart", **options, config=of("other"), allow_disruption="restart"),
+            task("check", check=True, **options, config=of("other"), allow_disruption="replace_data"),
+            task("replace", **options, config=of("other"), allow_disruption="replace_data"),
+            task("again", **options, config=of("other"), allow_disruption="replace_data"),
+            task("no image", **options, config=of("nobody"), allow_disruption="replace_data"),
+            task("no image, check", check=True, **options, config=of("nobody"), allow_disruption="replace_data"),
+        ]
+    )
+    first = results.ok("make")
+    for name in ("another image", "only a restart"):
+        refused = results.refused(name, "failed_precondition")
+        assert "replac" in refused["msg"] and [found["field"] for found in refused["violations"]] == ["config.storage[base].image"]
+    replaced = results.ok("replace")
+    assert replaced["disruption"] == "replace_data" == results.ok("check")["disruption"] and replaced["vm"]["pid"] != first["vm"]["pid"]
+    assert not results.ok("again")["changed"]
+    assert "vmcp_image" in results.refused("no image", "failed_precondition")["msg"]
+    assert results.ok("no image, check")["would_need"][0]["field"] == "config.storage[0].image"
+    data = pathlib.Path(ground.state, "vms/web/data")
+    file = disks_of(ground, "web")["base"]["file"]
+    assert [name for name in os.listdir(data) if name.startswith("base-")] == [file], "the former clone is gone"
+    assert b"other" in kept_bytes(f"{data}/{file}", disks_of(ground, "web")["base"]["format"], 512)
+
+    publish(ground, "other", b"newer")
+    results = ground.play(
+        [
+            task("the image has changed", **options, config=of("other"), labels={"a": "b"}),
+            task("allowed", **options, config=of("other"), allow_disruption="replace_data"),
+        ]
+    )
+    assert results.ok("the image has changed")["actions"] == ["update"], "a new image alone touches nothing"
+    assert "has changed since" in str(results["the image has changed"].get("warnings"))
+    assert results.ok("allowed")["disruption"] == "replace_data"
+
+
+def test_a_disk_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) -> None:
+    options = vm_options(backend, guest("halt"), state="running", config={"storage": [{"disk": "data"}]})
+    results = ground.play(
+        [
+            task("no disk", name="web", **options),
+            task("disk", "vmcp_disk", name="data", size="8M", filesystem="ext4"),
+            task("first", name="web", **options),
+            task("second", name="db", **options),
+            task("two in one task", "vmcp_vms", defaults=options, vms=[{"name": "a"}, {"name": "b"}]),
+            task("grow, check", "vmcp_disk", name="data", size="16M", check=True),
+            task("grow", "vmcp_disk", name="data", size="16M"),
+            task("again", "vmcp_disk", name="data", size="16M"),
+            task("shrink", "vmcp_disk", name="data", size="8M", force=True),
+            task("remove", "vmcp_disk", name="data", state="absent"),
+            task("look", "vmcp_disk_info"),
+            task("remove the VM", name="web", state="absent"),
+            task("look again", "vmcp_disk_info"),
+            task("remove the disk", "vmcp_disk", name="data", state="absent"),
+        ]
+    )
+    assert "no disk 'data'" in results.refused("no disk", "failed_precondition")["msg"]
+    assert results.ok("first")["vm"]["state"] == "running"
+    assert "is used by VM web" in results.refused("second", "invalid_argument")["msg"]
+    assert results["two in one task"].failed
+    grown: Result = results.ok("grow")
+    assert grown["actions"] == ["grow_live"] == results.ok("grow, check")["actions"] and not results.ok("again")["changed"]
+    assert grown["disk"]["size_bytes"] == 16 * MIB == results.ok("look")["disks"][0]["size_bytes"]
+    assert "VM web runs with disk data" in results.refused("shrink", "failed_precondition")["msg"]
+    assert "used by VM web (which runs)" in results.refused("remove", "failed_precondition")["msg"]
+    assert results.ok("look")["disks"][0]["users"] == [{"vm": "web", "id": "data", "read_only": False, "running": True}]
+    assert results.ok("look again")["disks"][0]["users"] == [], "it outlives the VM"
+    assert results.ok("remove the disk")["changed"]
