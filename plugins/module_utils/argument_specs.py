@@ -152,3 +152,31 @@ DISK: Spec = {
 }
 
 DISK_INFO: Spec = {"names": {"type": "list", "elements": "str", "aliases": ["name"]}}
+
+# As for VMs, the model alone validates what is inside.
+NETWORK: Spec = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+    "kind": {"type": "str", "choices": ["bridge", "adopted", "uplink", "macvtap", "vxlan"]},
+    "ipv4": {"type": "str"},
+    "ipv6": {"type": "str"},
+    "nat": {"type": "raw"},
+    "dhcp": {"type": "bool"},
+    "domain": {"type": "str"},
+    "dns_servers": {"type": "list", "elements": "str"},
+    "range": {"type": "list", "elements": "str"},
+    "mtu": {"type": "int"},
+    "isolate": {"type": "bool"},
+    "anti_spoofing": {"type": "bool"},
+    "egress": {"type": "dict"},
+    "forward": {"type": "list", "elements": "dict"},
+    "host_ports": {"type": "list", "elements": "dict"},
+    "interface": {"type": "str"},
+    "vlan": {"type": "int"},
+    "mode": {"type": "str", "choices": ["bridge", "vepa", "private", "passthru"]},
+    "vxlan": {"type": "dict"},
+    "force": {"type": "bool", "default": False},
+    "allow_disruption": {"type": "str", "default": "none", "choices": ["none", "restart"]},
+}
+
+NETWORK_INFO: Spec = {"names": {"type": "list", "elements": "str", "aliases": ["name"]}}

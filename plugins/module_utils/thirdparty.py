@@ -36,3 +36,12 @@ def qemu_qmp() -> types.ModuleType:
     except ImportError as exc:
         raise FailedPrecondition(f"The Python library qemu.qmp is missing on this host. {REMEDY}") from exc
     return library
+
+
+def pyroute2() -> types.ModuleType:
+    """The pyroute2 library. Raises FailedPrecondition with the remedy where it is missing."""
+    try:
+        import pyroute2 as library
+    except ImportError as exc:
+        raise FailedPrecondition(f"The Python library pyroute2 is missing on this host. {REMEDY}") from exc
+    return library

@@ -26,9 +26,12 @@ _TOOLS = {
     "fallocate": "util-linux",
     "mount": "mount",
     "ip": "iproute2",
+    "nft": "nftables",
+    "dnsmasq": "dnsmasq-base",
     "setfacl": "acl",
     "timeout": "coreutils",
 }
+_NEEDED_FOR = {"ip": "taps and networks", "nft": "networks", "dnsmasq": "networks with dhcp"}
 _KVM = "/dev/kvm"
 
 
@@ -122,7 +125,7 @@ def _lacks(facts: dict[str, t.Any], host_kvm: Kvm, found: Discovery) -> list[Lac
     for backend in ("cloudhypervisor", "firecracker", "qemu"):
         lacks.extend(_backend_lacks(backend, found))
     lacks.extend(
-        Lack(tool, f"The program {tool} is missing.", f"Install the package {package}.", "VMs with a uid of their own" if tool != "ip" else "taps")
+        Lack(tool, f"The program {tool} is missing.", f"Install the package {package}.", _NEEDED_FOR.get(tool, "VMs with a uid of their own"))
         for tool, package in _TOOLS.items()
         if not facts["tools"][tool]
     )

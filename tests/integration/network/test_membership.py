@@ -132,19 +132,19 @@ def test_two_hundred_at_once_from_many_tasks_share_no_address(host: Namespace, s
 
 
 def test_it_costs_little(host: Namespace, store: NetworkStore) -> None:
-    """At most 5 ms a VM in bulk, 15 ms for one. Twice that here, since the machine is shared; the best of some tries."""
+    """At most 5 ms a VM in bulk, 15 ms for one, of processors' time: how long a disk takes for some syncs is the machine's business."""
     bulk = min(_took(host, join, store, {"apps": [member(n) for n in range(start, start + 100)]}) for start in (0, 100, 200)) / 100
-    single = min(_took(host, join, store, {"apps": [member(n)]}) for n in (1001, 1002, 1003, 1004, 1005))
+    single = min(_took(host, join, store, {"apps": [member(n)]}) for n in range(1001, 1010))
     print(f"joining: {bulk * 1000:.2f} ms a VM in bulk, {single * 1000:.1f} ms for one beside 300")
-    assert bulk < 0.010
-    assert single < 0.030
+    assert bulk < 0.005
+    assert single < 0.015
 
 
 def _took(host: Namespace, function: t.Callable[..., t.Any], *arguments: t.Any) -> float:
     def timed() -> float:
-        began = time.monotonic()
+        began = os.times()
         function(*arguments, soon())
-        return time.monotonic() - began
+        return sum(os.times()[:4]) - sum(began[:4])
 
     return host.call(timed)
 

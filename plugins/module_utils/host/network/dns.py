@@ -1,19 +1,32 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""dnsmasq, which serves the addresses and names of a network: one for each, as the distribution packages it. Standard library only."""
+"""dnsmasq, which serves the addresses and names of a network: one for each, as the distribution packages it. Standard library only.
+
+Under systemd a unit of its own keeps it; without, it is a daemon that a task starts, and that the next task finds dead or alive.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import struct
+import time
 import typing as t
 
-from ..files import read_kernel, read_text
+from ...errors import DeadlineExceeded, FailedPrecondition
+from ..files import last_lines, read_kernel, read_text, remove
+from ..trees import ensure_dir
+from . import programs
 from .store import NetworkFiles
 
 if t.TYPE_CHECKING:
     from ...model.network_definition import Member, NetworkDefinition
+
+STOP_TIMEOUT_S = 5.0
+_POLL_S = 0.02
 
 
 def running(files: NetworkFiles) -> t.Optional[int]:
@@ -26,17 +39,88 @@ def running(files: NetworkFiles) -> t.Optional[int]:
     return pid if f"--conf-file={files.dns_config}" in words else None
 
 
+def state(files: NetworkFiles) -> str:
+    """C(running); C(ended): it was started, and not stopped by us; C(off)."""
+    if running(files) is not None:
+        return "running"
+    return "ended" if os.path.lexists(files.dns_pid) else "off"
+
+
 def reload(files: NetworkFiles) -> bool:
     """Has it read leases and names again. False when none runs: it reads them when it starts."""
     pid = running(files)
     if pid is None:
         return False
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGHUP)
-    except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
+
+
+def start(files: NetworkFiles) -> None:
+    """As a daemon. FailedPrecondition with what it says when it does not start."""
+    ensure_dir(files.run, 0o755, sync=False)
+    log = f"{files.run}/dnsmasq.log"
+    try:
+        programs.run(["dnsmasq", f"--conf-file={files.dns_config}", f"--log-facility={log}"])
+    except programs.RefusedError as exc:
+        said = " ".join([str(exc), *last_lines(log, 3)])
+        raise FailedPrecondition(f"dnsmasq of network {files.name} does not start: {said}. Another server may have the port; see {files.dns_config}.") from exc
+
+
+def stop(files: NetworkFiles) -> None:
+    """Ends it and forgets that it was started. DeadlineExceeded when it does not end."""
+    pid = running(files)
+    if pid is not None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while running(files) is not None and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+            if running(files) is None:
+                break
+        else:
+            raise DeadlineExceeded(f"dnsmasq of network {files.name} (process {pid}) does not end. Look at it and run the task again.")
+    remove(files.dns_pid)
 
 
 def release(network: NetworkDefinition, gone: t.Sequence[Member]) -> None:
-    """Tells it that these no longer have their addresses: it gives none to another while it believes that."""
+    """Tells dnsmasq that these have given their addresses back, as they would themselves (DHCPRELEASE): while it believes that a guest has an address, it
+    gives it to no other."""
+    if network.ipv4 is None or network.bridge is None:
+        return
+    server = network.ipv4.partition("/")[0]
+    leaving = [(member.mac, address) for member in gone for address in member.addresses if ":" not in address]
+    if not leaving:
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, network.bridge.encode())
+            for mac, address in leaving:
+                sock.sendto(release_packet(mac, address, server), (server, 67))
+        except OSError:
+            # The network is down, and with it whoever believed anything: dnsmasq forgets when the lease ends.
+            return
+
+
+def release_packet(mac: str, address: str, server: str) -> bytes:
+    """A DHCPRELEASE (RFC 2131) from the client with this MAC address."""
+    hardware = bytes.fromhex(mac.replace(":", ""))
+    head = struct.pack("!BBBBIHH4s4s4s4s16s64s128s", 1, 1, 6, 0, 0x76636D70, 0, 0, socket.inet_aton(address), bytes(4), bytes(4), bytes(4), hardware, b"", b"")
+    return head + bytes([99, 130, 83, 99, 53, 1, 7, 54, 4]) + socket.inet_aton(server) + b"\xff"
+
+
+def leases(files: NetworkFiles) -> dict[str, int]:
+    """Addresses that guests have asked for and got, each with the end of its lease in seconds since 1970 (0: it never ends)."""
+    try:
+        lines = read_text(files.leases).splitlines()
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in lines:
+        # End, MAC address (IPv6: an id), address, name, client id; between them a line that tells the server's DUID.
+        words = line.split()
+        if len(words) >= 4 and words[0].isdecimal():
+            found[words[2]] = int(words[0])
+    return found

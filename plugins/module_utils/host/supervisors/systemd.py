@@ -29,6 +29,8 @@ UNIT_DIR = "/etc/systemd/system"
 TEMPLATE = "vmcp-vm@.service"
 TARGET = "vmcp.target"
 TIMER = "vmcp-console.timer"
+# The host's networks for VMs, which are up before any VM starts (C(host.network.units)); without networks there is no such unit, which is fine.
+NETWORKS_TARGET = "vmcp-networks.target"
 COMMAND_TIMEOUT_S = 30.0
 # Asking systemd takes a process, so it is asked only about an end that is not cleared up after this long, which takes milliseconds.
 PATIENCE_S = 0.2
@@ -47,7 +49,7 @@ _LAUNCH = f"/bin/sh {SYSTEM_STATE_DIR}/vms/%i/launch"
 _UNITS = {
     TEMPLATE: f"""{_HEAD}[Unit]
 Description=VM %i (unkey.vmcp)
-After=local-fs.target remote-fs.target network.target
+After=local-fs.target remote-fs.target network.target {NETWORKS_TARGET}
 StartLimitIntervalSec=0
 
 [Service]

@@ -1,0 +1,201 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host, VMs and the world outside, each a namespace, with networks made by the runner as a task of Ansible's would make them.
+
+A VM is a namespace on a veth: what a guest's kernel does is the same. Guests with a kernel of their own are in test_guests.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import time
+import typing as t
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import VmcpError
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.networks import Member, NetworkStore, join
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.network import run_network
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.network_info import run_network_info
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, wire
+
+OUTSIDE = "203.0.113.1"
+HOST_OUTSIDE = "203.0.113.2"
+Tree = dict[str, t.Any]
+
+
+@dataclasses.dataclass
+class Vm:
+    """C(member): as recorded."""
+
+    name: str
+    inside: Namespace
+    member: Member
+
+    @property
+    def address(self) -> str:
+        return self.member.addresses[0]
+
+    def reaches(self, address: str, port: int, protocol: str = "tcp", timeout_s: float = 1.0) -> bool:
+        """Whether a server there answers."""
+        return reaches(self.inside, address, port, protocol, timeout_s)
+
+    def pings(self, address: str, source: str = "") -> bool:
+        return self.inside.try_("python3", "-c", _PING, address, source).returncode == 0
+
+
+def reaches(inside: Namespace, address: str, port: int, protocol: str = "tcp", timeout_s: float = 1.0) -> bool:
+    return inside.try_("python3", "-c", _ASK, protocol, address, str(port), str(timeout_s)).returncode == 0
+
+
+_ASK = """
+import socket, sys
+protocol, address, port, timeout = sys.argv[1:]
+kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as s:
+    s.settimeout(float(timeout))
+    try:
+        s.connect((address, int(port)))
+        s.send(b"hello")
+        sys.exit(0 if s.recv(64) else 1)
+    except OSError:
+        sys.exit(1)
+"""
+_PING = """
+import socket, struct, sys, time
+address, source = sys.argv[1:]
+six = ":" in address
+s = socket.socket(*((socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)))
+if source:
+    s.bind((source, 0))
+s.settimeout(0.1)
+body = struct.pack("!BBHHH", 128 if six else 8, 0, 0, 4711, 1)
+total = sum(struct.unpack("!4H", body))
+body = body[:2] + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + body[4:]
+deadline = time.monotonic() + 1
+try:
+    s.sendto(body, (address, 0))
+    while time.monotonic() < deadline:
+        try:
+            answer = s.recv(256)
+        except TimeoutError:
+            continue
+        answer = answer if six else answer[20:]
+        if answer[0] == (129 if six else 0) and answer[4:6] == body[4:6]:
+            sys.exit(0)
+except OSError:
+    pass
+sys.exit(1)
+"""
+# Answers each message with the address that it came from.
+_SERVE = """
+import socket, sys, threading
+protocol, port = sys.argv[1], int(sys.argv[2])
+kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+s = socket.socket(socket.AF_INET6, kind)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(("::", port))
+if protocol == "tcp":
+    s.listen()
+print("ready", flush=True)
+while True:
+    if protocol == "udp":
+        text, who = s.recvfrom(64)
+        s.sendto(who[0].encode(), who)
+        continue
+    c, who = s.accept()
+    with c:
+        c.settimeout(2)
+        try:
+            c.recv(64)
+            c.send(who[0].encode())
+        except OSError:
+            pass
+"""
+
+
+def serve(inside: Namespace, port: int, protocol: str = "tcp") -> None:
+    process = inside.start("python3", "-u", "-c", _SERVE, protocol, str(port))
+    assert process.stdout and process.stdout.readline().strip() == "ready"
+
+
+class Ground:
+    """C(host): with one way out, to C(outside)."""
+
+    def __init__(self, top: pathlib.Path, host: Namespace, outside: Namespace) -> None:
+        self.top, self.host, self.outside = top, host, outside
+        self.layout = Layout(str(top / "s"), str(top / "r"))
+        self.store = NetworkStore(self.layout)
+        self.warnings: list[str] = []
+        self.vms: list[Vm] = []
+        wire(host, "wan0", outside, "eth0")
+        host.run("ip", "addr", "add", f"{HOST_OUTSIDE}/24", "dev", "wan0")
+        outside.run("ip", "addr", "add", f"{OUTSIDE}/24", "dev", "eth0")
+        host.run("ip", "route", "add", "default", "via", OUTSIDE)
+
+    def call(self, *, act: bool = True, function: t.Callable[[Call], t.Any] = run_network, **options: t.Any) -> t.Any:
+        call = Call(
+            options={"state_dir": self.layout.state_dir, "run_dir": self.layout.run_dir, **options},
+            act=act,
+            environ=dict(os.environ),
+            uid=0,
+            warn=self.warnings.append,
+            require_libraries=lambda: None,
+        )
+        return self.host.call(function, call)
+
+    def network(self, name: str = "apps", **options: t.Any) -> Tree:
+        return dict(self.call(name=name, **options).result)
+
+    def refused(self, name: str = "apps", **options: t.Any) -> VmcpError:
+        try:
+            result = self.network(name, **options)
+        except VmcpError as exc:
+            assert exc.msg.rstrip().endswith((".", "?", "')")), exc.msg
+            return exc
+        raise AssertionError(f"was not refused: {result}")
+
+    def info(self, name: str = "apps") -> Tree:
+        (found,) = self.call(function=run_network_info, names=[name]).result["networks"]
+        return dict(found)
+
+    def vm(self, name: str, network: str = "apps", *, address: str = "", **more: t.Any) -> Vm:
+        """A VM that is on a network, its interface up and its addresses set."""
+        inside = Namespace(name[:8])
+        mac = "02:" + ":".join(f"{octet:02x}" for octet in hashlib.sha256(f"{name}{network}".encode()).digest()[:5])
+        tap = f"vmt{hashlib.sha256(f'{self.top}{name}{network}'.encode()).hexdigest()[:10]}"
+        wished = Member(name, "eth0", tap, mac, (address,) if address else (), **more)
+        (member,) = self.host.call(join, self.store, {network: [wished]}, time.monotonic() + 30)[network]
+        wire(self.host, tap, inside, "eth0")
+        definition = self.store.get(network)
+        self.host.run("ip", "link", "set", tap, "master", str(definition.bridge))
+        inside.run("ip", "link", "set", "eth0", "address", mac)
+        made = Vm(name, inside, member)
+        self.vms.append(made)
+        for one in member.addresses:
+            inside.run("ip", "addr", "add", f"{one}/{definition.prefix_length(one) or 24}", "dev", "eth0", *(["nodad"] if ":" in one else []))
+        for gateway in definition.gateways:
+            inside.run("ip", *(["-6"] if ":" in gateway else []), "route", "add", "default", "via", gateway)
+        return made
+
+    def left_behind(self) -> Tree:
+        """What there is on the host beside what it had at first."""
+        return {
+            "links": sorted(link["ifname"] for link in json.loads(self.host.run("ip", "-j", "link")) if link["ifname"] not in ("lo", "wan0")),
+            "routes": [r["dst"] for r in json.loads(self.host.run("ip", "-j", "route")) if r["dev"] != "wan0"],
+            "rules": [e for e in json.loads(self.host.run("nft", "-j", "list", "ruleset"))["nftables"] if "metainfo" not in e],
+            "forwarding": self.host.run("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding").split(),
+            "processes": self.host.pids(),
+            "files": sorted(str(path) for root in (self.top / "s", self.top / "r.networks") for path in root.glob("**/*") if path.name != "networks"),
+        }
+
+    def end(self) -> None:
+        for vm in self.vms:
+            vm.inside.remove()
+
+
+NOTHING: Tree = {"links": [], "routes": [], "rules": [], "forwarding": ["0", "0"], "processes": [], "files": []}

@@ -1,0 +1,169 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks of our own: out through NAT, in through published ports, names, policy, and everything gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, reaches, serve
+from ansible_collections.unkey.vmcp.tests.netns import Namespace
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
+
+APPS: dict[str, t.Any] = {"ipv4": "10.80.0.1/24", "ipv6": "fd00:80::1/64", "nat": True}
+
+
+def test_made_once_predicted_in_check_mode_and_gone_without_a_trace(ground: Ground) -> None:
+    options = {**APPS, "dhcp": True, "isolate": True, "forward": [{"host_port": 8080, "vm": "web", "vm_port": 80}]}
+    before = ground.left_behind()
+    assert before == NOTHING
+    predicted = ground.call(act=False, name="apps", **options)
+    assert ground.left_behind() == NOTHING
+    made = ground.call(name="apps", **options)
+    assert made.result["actions"] == predicted.result["actions"] == ["define", "forwarding", "links", "rules", "dns"]
+    assert made.diff == predicted.diff
+    assert '        oifname != "vn-apps" masquerade' in made.diff["after"]["rules"]
+    assert made.result["network"]["up"]
+    assert made.result["network"]["dns"] == "running"
+    again = ground.call(name="apps", **options)
+    assert (again.result["changed"], again.diff["after"]) == (False, {})
+    assert ground.call(name="apps").result["changed"] is False, "what is left out is untouched"
+    assert ground.network(state="absent")["actions"] == ["remove"]
+    assert ground.left_behind() == NOTHING
+    assert ground.network(state="absent")["changed"] is False
+
+
+def test_vms_go_out_and_are_reached_through_a_published_port_alone(ground: Ground) -> None:
+    ground.network(**APPS, forward=[{"host_port": 8080, "vm": "web", "vm_port": 80}, {"host_port": 5353, "vm": "web", "protocol": "udp"}])
+    web, db = ground.vm("web"), ground.vm("db")
+    serve(ground.outside, 9000)
+    for port, protocol in ((80, "tcp"), (81, "tcp"), (5353, "udp")):
+        serve(web.inside, port, protocol)
+    assert web.pings("10.80.0.1")
+    assert web.pings("fd00:80::1")
+    assert web.reaches(OUTSIDE, 9000)
+    assert reaches(ground.outside, HOST_OUTSIDE, 8080)
+    assert reaches(ground.outside, HOST_OUTSIDE, 5353, "udp")
+    assert reaches(ground.host, HOST_OUTSIDE, 8080), "the host reaches it by its own address"
+    assert db.reaches(web.address, 80), "neighbours see each other"
+    assert db.reaches(HOST_OUTSIDE, 8080), "a neighbour reaches it by the host's address"
+    assert db.reaches(web.member.addresses[1], 80)
+    ground.outside.run("ip", "route", "add", "10.80.0.0/24", "via", HOST_OUTSIDE)
+    assert not reaches(ground.outside, web.address, 80), "nobody outside begins a connection"
+    ground.network(forward=[])
+    assert not reaches(ground.outside, HOST_OUTSIDE, 8080)
+    assert web.reaches(OUTSIDE, 9000)
+
+
+def test_the_host_is_protected_but_for_what_is_opened(ground: Ground) -> None:
+    ground.network(**APPS, dhcp=True, host_ports=[{"port": 2222}])
+    web = ground.vm("web")
+    for port in (2222, 2223):
+        serve(ground.host, port)
+    assert web.reaches("10.80.0.1", 2222)
+    assert not web.reaches("10.80.0.1", 2223)
+    assert not web.reaches(HOST_OUTSIDE, 2223), "by no address of the host's"
+    assert not web.reaches("fd00:80::1", 2223)
+    assert reaches(ground.outside, HOST_OUTSIDE, 2223), "from elsewhere as before"
+    assert web.pings("10.80.0.1")
+
+
+def test_vms_on_an_isolated_network_do_not_see_each_other(ground: Ground) -> None:
+    ground.network(**APPS, isolate=True)
+    web, db = ground.vm("web"), ground.vm("db")
+    serve(web.inside, 80)
+    serve(ground.outside, 9000)
+    assert not db.reaches(web.address, 80)
+    assert not db.pings(web.address)
+    # Through the gateway, which would send it back.
+    db.inside.run("ip", "route", "add", f"{web.address}/32", "via", "10.80.0.1")
+    assert not db.reaches(web.address, 80)
+    assert db.reaches(OUTSIDE, 9000)
+    ground.network(isolate=False)
+    assert db.reaches(web.address, 80)
+
+
+def test_egress(ground: Ground) -> None:
+    ground.network(**APPS, egress={"default": "deny", "allow": [{"cidr": "203.0.113.0/24", "ports": [9000, "9002-9003"], "protocol": "tcp"}]})
+    web = ground.vm("web")
+    for port in (9000, 9001, 9003):
+        serve(ground.outside, port)
+    assert web.reaches(OUTSIDE, 9000)
+    assert web.reaches(OUTSIDE, 9003)
+    assert not web.reaches(OUTSIDE, 9001)
+    assert not web.pings(OUTSIDE)
+    assert web.pings("10.80.0.1")
+    ground.network(egress={"deny": [{"cidr": f"{OUTSIDE}/32", "ports": [9000], "protocol": "tcp"}]})
+    assert not web.reaches(OUTSIDE, 9000)
+    assert web.reaches(OUTSIDE, 9001)
+
+
+def test_a_vm_cannot_send_as_somebody_else(ground: Ground) -> None:
+    ground.network(**APPS)
+    web, evil = ground.vm("web"), ground.vm("evil")
+    serve(ground.outside, 9000)
+    assert evil.pings("10.80.0.1")
+    evil.inside.run("ip", "addr", "add", "10.80.0.200/24", "dev", "eth0")
+    evil.inside.run("ip", "addr", "add", "fd00:80::bad/64", "dev", "eth0", "nodad")
+    assert not evil.pings("10.80.0.1", "10.80.0.200"), "another address"
+    assert not evil.pings("fd00:80::1", "fd00:80::bad"), "another IPv6 address"
+    evil.inside.run("ip", "addr", "del", "10.80.0.200/24", "dev", "eth0")
+    evil.inside.run("ip", "link", "set", "eth0", "address", "02:00:00:00:66:66")
+    assert not evil.pings("10.80.0.1"), "another MAC address"
+    evil.inside.run("ip", "link", "set", "eth0", "address", evil.member.mac)
+    evil.inside.run("ip", "route", "replace", "default", "via", "10.80.0.1")
+    assert evil.pings("10.80.0.1")
+    _claims_addresses_of_others(ground, evil.inside, web.address)
+    ground.network(anti_spoofing=False)
+    evil.inside.run("ip", "link", "set", "eth0", "address", "02:00:00:00:66:66")
+    assert evil.pings("10.80.0.1")
+
+
+def _claims_addresses_of_others(ground: Ground, evil: Namespace, address: str) -> None:
+    """Says in ARP and neighbour discovery that it has the address of another: nobody hears it."""
+    ground.host.run("ip", "neigh", "flush", "dev", "vn-apps")
+    ground.host.run("ip", "neigh", "add", address, "lladdr", "02:00:00:00:00:07", "dev", "vn-apps", "nud", "stale")
+    evil.run("python3", "-c", _CLAIM, address)
+    assert "02:00:00:00:00:07" in ground.host.run("ip", "neigh", "show", address)
+
+
+_CLAIM = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+mac = s.getsockname()[4]
+for operation in (1, 2):
+    claimed, asked = socket.inet_aton(sys.argv[1]), socket.inet_aton("10.80.0.1")
+    s.send(b"\\xff" * 6 + mac + bytes.fromhex("08060001080006 04") + bytes([0, operation]) + mac + claimed + mac + asked)
+"""
+
+
+def test_names_and_addresses_by_dhcp(ground: Ground) -> None:
+    ground.network(**APPS, dhcp=True, domain="apps.test")
+    web, db = ground.vm("web"), ground.vm("db", hostname="database")
+    assert _resolves(web.inside, "database.apps.test") == db.address
+    assert _resolves(web.inside, "web.apps.test") == web.address
+    assert _resolves(web.inside, "nobody.apps.test") == ""
+    info = ground.info()
+    assert {member["vm"]: member["addresses"][0] for member in info["members"]} == {"web": web.address, "db": db.address}
+    assert {member["name"] for member in info["members"]} == {"web.apps.test", "database.apps.test"}
+
+
+def _resolves(inside: Namespace, name: str) -> str:
+    """Asks the gateway for an IPv4 address, as a resolver does."""
+    return inside.run("python3", "-c", _RESOLVE, name).strip()
+
+
+_RESOLVE = """
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2)
+question = b"".join(bytes([len(p)]) + p.encode() for p in sys.argv[1].split(".")) + b"\\0\\0\\1\\0\\1"
+s.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + question, ("10.80.0.1", 53))
+answer = s.recv(512)
+print(socket.inet_ntoa(answer[-4:]) if struct.unpack("!H", answer[6:8])[0] else "")
+"""
