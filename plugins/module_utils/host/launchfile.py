@@ -159,7 +159,7 @@ def _limit_line(tap: str, way: str, limit: TapLimit) -> str:
 
 def led_to(tap: str) -> str:
     """The name of the device through which goes what the guest behind this tap sends: stable, and nobody else's."""
-    return "vl" + hashlib.sha256(f"led\0{tap}".encode()).hexdigest()[:12]
+    return "vq" + hashlib.sha256(f"led\0{tap}".encode()).hexdigest()[:12]
 
 
 def _file_lines(layout: VmLayout, spec: LaunchSpec) -> list[str]:

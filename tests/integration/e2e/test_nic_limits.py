@@ -42,7 +42,7 @@ def host(ground: Playground) -> t.Iterator[str]:
         try:
             yield name
             left = ground.remove_all()
-            assert not left and "vl" not in ip("-n", name, "-br", "link", "show", "type", "ifb")
+            assert not left and "vq" not in ip("-n", name, "-br", "link", "show", "type", "ifb")
         finally:
             ground.kill_all()
             ground.prefix = ()
