@@ -160,6 +160,9 @@ class Driver(t.Protocol):
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
         """State by one raw request on the standard library alone (no httpx, no qemu.qmp). C(socket): the monitor where C(has_monitor)."""
 
+    def ask(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Observed]:
+        """As C(observe), in two steps: what is returned waits for the answer. Meanwhile others can be asked. It is to be called."""
+
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
         """Idempotent."""
 

@@ -60,11 +60,25 @@ def raw_request(socket_path: str, method: str, path: str, body: bytes | None, de
     """One request on the standard library alone: status and body as they came.
 
     C(deadline) is a C(time.monotonic()) value; C(peer_uid) the uid that must be behind the socket (None: any). Errors as for C(Connection)."""
+    return send_request(socket_path, method, path, body, deadline, peer_uid)()
+
+
+def send_request(
+    socket_path: str, method: str, path: str, body: bytes | None, deadline: float, peer_uid: int | None = None
+) -> t.Callable[[], tuple[int, bytes]]:
+    """As C(raw_request), in two steps: what is returned waits for the reply. Between them others can be asked, who work on their answers meanwhile."""
     headers = [("Host", "localhost"), ("Accept", "application/json")]
     if body is not None:
         headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    connection = Connection(socket_path, deadline, peer_uid)
     with foreign_errors(socket_path):
-        return Connection(socket_path, deadline, peer_uid)._exchange(method, path, headers, body or b"")
+        sent = connection._send(method, path, headers, body or b"")
+
+    def reply() -> tuple[int, bytes]:
+        with foreign_errors(socket_path):
+            return connection._reply(sent)
+
+    return reply
 
 
 class Connection:
@@ -105,13 +119,24 @@ class Connection:
 
     def _exchange(self, method: str, target: str, headers: t.Iterable[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
         """One request and its reply, on the standard library alone."""
+        return self._reply(self._send(method, target, headers, body))
+
+    def _send(self, method: str, target: str, headers: t.Iterable[tuple[str, str]], body: bytes) -> socket.socket:
         lines = [f"{method} {target} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in headers), "\r\n"]
-        with connect(self.socket_path, self.deadline, self.peer_uid) as connected:
+        connected = connect(self.socket_path, self.deadline, self.peer_uid)
+        try:
             connected.settimeout(_seconds_left(self.deadline))
             # A server that is full answers before it has read us, and closes: what it says is in the receive buffer all the same.
             with contextlib.suppress(BrokenPipeError):
                 connected.sendall("".join(lines).encode("ascii") + body)
-            reader = _Reader(connected, self.socket_path, self.deadline)
+        except OSError:
+            connected.close()
+            raise
+        return connected
+
+    def _reply(self, sent: socket.socket) -> tuple[int, bytes]:
+        with sent:
+            reader = _Reader(sent, self.socket_path, self.deadline)
             status, length = reader.head()
             while status < 200:  # interim '100 Continue'
                 status, length = reader.head()

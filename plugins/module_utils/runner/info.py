@@ -16,10 +16,8 @@ from ..host.store import Store
 from ..model.definition import Definition
 from ..planner.situation import Situation
 from .describe import describe
-from .each import each
-from .live import peer_uid, situation
+from .live import peer_uid, situations
 from .pending import drift_of, pending_of
-from .work import AT_A_TIME
 
 DESCRIBE_S = 5.0
 
@@ -35,7 +33,7 @@ def run_info(call: Call) -> Outcome:
     names = [n for n in wanted if n in there] if wanted is not None else sorted(there)
     gather = options.get("gather", [])
     vms = []
-    for found in each(names, lambda name: situation(store, name), AT_A_TIME):
+    for found in situations(store, names):
         if found.exists and _selected(found, options):
             vms.append(_element(store, found, gather))
     missing = [n for n in wanted or () if n not in there]

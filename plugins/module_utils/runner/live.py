@@ -20,6 +20,7 @@ from ..host.store import Store
 from ..host.supervisors import registry as supervisors
 from ..model.definition import Definition
 from ..planner.situation import Situation
+from .each import ahead
 from .interfaces import nics
 
 # How long a VMM may take to say how it is. It answers in about a millisecond; a longer silence is worth reporting.
@@ -32,6 +33,16 @@ POLL_S = 0.005
 def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
     """The VM as it is now. A definition that cannot be read (also that of the running process), or a VMM that does not answer, is part of the answer, not
     an error."""
+    return look_at(store, name, observe=observe)()
+
+
+def situations(store: Store, names: t.Sequence[str]) -> list[Situation]:
+    """Of many: their VMMs answer at the same time."""
+    return ahead(names, lambda name: look_at(store, name))
+
+
+def look_at(store: Store, name: str, *, observe: bool = True) -> t.Callable[[], Situation]:
+    """As C(situation), in two steps: what is returned waits for the VMM's answer."""
     vm = store.layout.vm(name)
     broken = None
     definition = None
@@ -40,34 +51,50 @@ def situation(store: Store, name: str, *, observe: bool = True) -> Situation:
     except VmcpError as exc:
         broken = exc.msg
     if definition is None and broken is None:
-        return Situation(name, leftovers=store.has_remains(name), only_data=store.has_only_data(name))
+        return lambda: Situation(name, leftovers=store.has_remains(name), only_data=store.has_only_data(name))
     process, history = process_or_history(vm)
     booted, booted_unread = _booted(store, name, definition) if process else (None, None)
-    vmm_state = unresponsive = None
-    runs_as = booted or definition
-    if process and runs_as and observe:
+    answer = _asked(booted or definition, vm, process) if process and observe else lambda: (None, None)
+
+    def seen() -> Situation:
+        vmm_state, unresponsive = answer()
+        last_exit = events.last_exit(history)
+        return Situation(
+            name=name,
+            definition=definition,
+            booted=booted,
+            booted_unread=booted_unread,
+            process=process,
+            vmm_state=vmm_state,
+            unresponsive=unresponsive,
+            last_exit=last_exit,
+            ever_booted=bool(process) or last_exit is not None,
+            autostart=supervisor_of(definition, store.layout).autostart(vm) if definition else None,
+            interrupted=not process and _was_restarting(vm),
+            broken=broken,
+            protected_unread=bool(broken) and store.says_protected(name),
+        )
+
+    return seen
+
+
+def _asked(runs_as: t.Optional[Definition], vm: VmLayout, process: Process) -> t.Callable[[], tuple[t.Optional[str], t.Optional[str]]]:
+    """The VMM's word on its state, or what happened to the question; it is sent now, and the answer waited for when that is called."""
+    if runs_as is None:
+        return lambda: (None, f"Nothing that can be read says which VMM process {process.pid} is, so it cannot be asked.")
+    try:
+        observed = driver(runs_as.backend).ask(observe_socket(runs_as, vm), time.monotonic() + OBSERVE_S, peer_uid(runs_as))
+    except VmcpError as exc:
+        why = exc.msg
+        return lambda: (None, why)
+
+    def answer() -> tuple[t.Optional[str], t.Optional[str]]:
         try:
-            vmm_state = ask_state(runs_as, vm)
+            return observed().state, None
         except VmcpError as exc:
-            unresponsive = exc.msg
-    elif process and observe:
-        unresponsive = f"Nothing that can be read says which VMM process {process.pid} is, so it cannot be asked."
-    last_exit = events.last_exit(history)
-    return Situation(
-        name=name,
-        definition=definition,
-        booted=booted,
-        booted_unread=booted_unread,
-        process=process,
-        vmm_state=vmm_state,
-        unresponsive=unresponsive,
-        last_exit=last_exit,
-        ever_booted=bool(process) or last_exit is not None,
-        autostart=supervisor_of(definition, store.layout).autostart(vm) if definition else None,
-        interrupted=not process and _was_restarting(vm),
-        broken=broken,
-        protected_unread=bool(broken) and store.says_protected(name),
-    )
+            return None, exc.msg
+
+    return answer
 
 
 def _booted(store: Store, name: str, stored: t.Optional[Definition]) -> tuple[t.Optional[Definition], t.Optional[str]]:

@@ -45,23 +45,29 @@ def fingerprint(options: t.Mapping[str, t.Any], environ: t.Mapping[str, str], vm
 
 
 def confirm(
-    store: Store, name: str, digest: str, state: str, waits: bool, situation: t.Callable[[], Situation]
-) -> t.Optional[tuple[Situation, dict[str, t.Any]]]:
-    """The situation and what was kept of the last result, when nothing is to be done; None when the whole way must be gone.
-
-    C(situation) is asked only when the digest matches. With C(waits), the conditions must have been met in this very boot."""
+    store: Store, name: str, digest: str, state: str, waits: bool, look_at: t.Callable[[], t.Callable[[], Situation]]
+) -> t.Callable[[], t.Optional[tuple[Situation, dict[str, t.Any]]]]:
+    """In two steps, as C(look_at), which is asked only when the digest matches. What is returned gives the situation and what was kept of the last result,
+    when nothing is to be done; None when the whole way must be gone. With C(waits), the conditions must have been met in this very boot."""
     kept = store.satisfied(name)
     if not kept or kept.get("digest") != digest:
-        return None
-    found = situation()
+        return lambda: None
+    known, seen = kept, look_at()
+
+    def confirmed() -> t.Optional[tuple[Situation, dict[str, t.Any]]]:
+        found = seen()
+        return (found, known) if _holds(found, known, state, waits) else None
+
+    return confirmed
+
+
+def _holds(found: Situation, kept: t.Mapping[str, t.Any], state: str, waits: bool) -> bool:
     definition = found.definition
     if definition is None or found.unresponsive or found.booted_unread or found.interrupted or found.state not in SATISFIED_BY[state]:
-        return None
+        return False
     if waits and (found.process is None or kept.get("boot_id") != found.process.boot_id):
-        return None
-    if found.autostart is not None and definition.supervisor == "systemd" and found.autostart != definition.autostart:
-        return None
-    return found, kept
+        return False
+    return not (found.autostart is not None and definition.supervisor == "systemd" and found.autostart != definition.autostart)
 
 
 def remember(store: Store, name: str, digest: t.Optional[str], boot_id: t.Optional[str], kept: t.Mapping[str, t.Any]) -> None:

@@ -15,7 +15,7 @@ from ..host.store import Store
 from ..planner.situation import Situation
 from . import unchanged
 from .describe import describe
-from .live import situation
+from .live import look_at, situation
 
 if t.TYPE_CHECKING:
     from ..model.task import VmRequest
@@ -44,7 +44,7 @@ def _nothing_to_do(call: Call, store: Store) -> t.Optional[Outcome]:
     digest = unchanged.fingerprint(call.options, call.environ, vm)
     if digest is None:
         return None
-    hit = unchanged.confirm(store, name, digest, call.options["state"], bool(call.options.get("wait_for")) and call.act, lambda: situation(store, name))
+    hit = unchanged.confirm(store, name, digest, call.options["state"], bool(call.options.get("wait_for")) and call.act, lambda: look_at(store, name))()
     if hit is None:
         return None
     found, kept = hit

@@ -23,8 +23,8 @@ from ..model.entries import Entries, Entry, read_entries
 from ..model.pruning import read_prune
 from ..planner.prune import Surplus, surplus
 from . import unchanged
-from .each import each
-from .live import situation
+from .each import ahead
+from .live import look_at
 from .vms_report import Report
 
 if t.TYPE_CHECKING:
@@ -83,22 +83,25 @@ class _Task:
     # --- what there is to do -------------------------------------------------------------------------------
     def _changed(self) -> list[Entry]:
         """The entries for which an earlier run has not left word that nothing is to be done, or for which that does not hold any more."""
-        hits = each(self.entries.listed, self._confirmed, self.at_a_time or AT_A_TIME_MAX)
+        hits = ahead(self.entries.listed, self._confirm)
         return [entry for entry, hit in zip(self.entries.listed, hits, strict=True) if not hit]
 
-    def _confirmed(self, entry: Entry) -> bool:
+    def _confirm(self, entry: Entry) -> t.Callable[[], bool]:
         asked = fingerprinted(entry)
-        if str(asked.get("state")) not in unchanged.SATISFIED_BY:
-            return False
-        digest = unchanged.fingerprint(asked, self.call.environ, self.store.layout.vm(entry.name))
+        state = str(asked.get("state"))
+        digest = unchanged.fingerprint(asked, self.call.environ, self.store.layout.vm(entry.name)) if state in unchanged.SATISFIED_BY else None
         if digest is None:
-            return False
+            return lambda: False
         waits = bool(asked.get("wait_for")) and self.call.act
-        hit = unchanged.confirm(self.store, entry.name, digest, str(asked["state"]), waits, lambda: situation(self.store, entry.name))
-        if hit is None:
-            return False
-        self.report.unchanged(*hit)
-        return True
+        confirmed = unchanged.confirm(self.store, entry.name, digest, state, waits, lambda: look_at(self.store, entry.name))
+
+        def reported() -> bool:
+            hit = confirmed()
+            if hit is not None:
+                self.report.unchanged(*hit)
+            return hit is not None
+
+        return reported
 
     def _surplus(self, among: t.Optional[t.Collection[str]] = None) -> Surplus:
         """What is to go without being named. C(among): only these may."""

@@ -19,12 +19,10 @@ from ..planner.make import plan_removal
 from ..planner.plan import Plan
 from ..planner.prune import Surplus
 from ..planner.room import Room, lacks_room
-from .each import each
-from .live import situation
+from .live import situations
 from .named_networks import with_networks
 from .nic_lacks import is_tap
 from .planning import Planning, beyond_the_backend, stored_config
-from .work import AT_A_TIME
 
 if t.TYPE_CHECKING:
     from ..model.definition import Definition
@@ -67,7 +65,7 @@ class Planned:
         requests = self._read(errors)
         errors.raise_any()
         entries = {entry.name: entry for entry in self.rest}
-        founds = each(list(requests), lambda name: situation(self.store, name), AT_A_TIME)
+        founds = situations(self.store, list(requests))
         plans: list[Plan] = []
         for found, (name, request) in zip(founds, requests.items(), strict=True):
             with errors.of(self._requests, entries[name]):
@@ -95,7 +93,7 @@ class Planned:
     def _remove_surplus(self) -> None:
         defaults = self.call.options.get("defaults") or {}
         grace = {"shutdown_timeout": defaults["shutdown_timeout"]} if isinstance(defaults.get("shutdown_timeout"), int) else {}
-        founds = each(self.going.names, lambda name: situation(self.store, name), AT_A_TIME)
+        founds = situations(self.store, self.going.names)
         for name, found in zip(self.going.names, founds, strict=True):
             request = VmRequest(name, options={"state": "absent", **grace})
             if (found.exists or found.leftovers) and not found.protected:

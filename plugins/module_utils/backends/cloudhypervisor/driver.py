@@ -11,7 +11,7 @@ import typing as t
 from ...errors import FailedPrecondition, Internal, VmcpError
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..quoting import quoted
-from ..unix_http import Connection, parse_json, raw_request
+from ..unix_http import Connection, parse_json, send_request
 from . import client, launch, readback, translate
 from .words import parse_version, wire_id
 
@@ -40,13 +40,11 @@ class Driver:
         return launch.file_uses(config), launch.tap_uses(config, definition.generated)
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
-        status, content = raw_request(socket, "GET", f"{client.BASE}vm.info", None, deadline, peer_uid)
-        text = content.decode("utf-8", "replace")
-        if status == 200:
-            return Observed(state=_state_of(text, socket))
-        if client.is_no_vm(status, text):
-            return Observed(state="absent")
-        raise FailedPrecondition(f"Cloud Hypervisor would not describe its VM: {client.refusal_words(status, text)}.", details={"vmm_status": status})
+        return self.ask(socket, deadline, peer_uid)()
+
+    def ask(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Observed]:
+        reply = send_request(socket, "GET", f"{client.BASE}vm.info", None, deadline, peer_uid)
+        return lambda: _observed(*reply(), socket)
 
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
         self._reach("paused", client.pause, socket, deadline, peer_uid)
@@ -127,6 +125,15 @@ class Driver:
         except FailedPrecondition:
             if self.observe(socket, deadline, peer_uid).state != state:
                 raise
+
+
+def _observed(status: int, content: bytes, socket: str) -> Observed:
+    text = content.decode("utf-8", "replace")
+    if status == 200:
+        return Observed(state=_state_of(text, socket))
+    if client.is_no_vm(status, text):
+        return Observed(state="absent")
+    raise FailedPrecondition(f"Cloud Hypervisor would not describe its VM: {client.refusal_words(status, text)}.", details={"vmm_status": status})
 
 
 def _document(connection: Connection, config: VmConfig) -> dict[str, t.Any]:

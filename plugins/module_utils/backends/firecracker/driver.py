@@ -13,7 +13,7 @@ import typing as t
 from ...errors import FailedPrecondition, Internal, InvalidArgument, Violation
 from ..port import Observed
 from ..quoting import quoted
-from ..unix_http import Connection, parse_json, raw_request
+from ..unix_http import Connection, parse_json, send_request
 
 if t.TYPE_CHECKING:
     from ...host.layout import VmLayout
@@ -46,17 +46,11 @@ class Driver:
         return translate.file_uses(config), translate.tap_uses(config, definition.generated.get("taps", {}))
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
-        instance = _raw_get(socket, "/", deadline, peer_uid)
-        said, state = instance.get("vmm_version"), instance.get("state")
-        version = said if isinstance(said, str) else None
-        if isinstance(state, str) and state in _STATES:
-            return Observed(state=_STATES[state], version=version)
-        if state != "Not started":
-            raise Internal(f"What answers on {socket} is no Firecracker: its state is {state!r:.60}.")
-        # Only an endpoint stays in this state, with or without a VM to start; only then is a second request needed to tell.
-        source = _raw_get(socket, "/vm/config", deadline, peer_uid).get("boot-source")
-        kernel = source.get("kernel_image_path") if isinstance(source, dict) else None
-        return Observed(state="created" if kernel else "absent", version=version)
+        return self.ask(socket, deadline, peer_uid)()
+
+    def ask(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Observed]:
+        get = _begin_get(socket, "/", deadline, peer_uid)
+        return lambda: _observed(get(), socket, deadline, peer_uid)
 
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
         _client(socket, deadline, peer_uid).pause()
@@ -154,16 +148,34 @@ def _put(client: Client, part: str, body: dict[str, t.Any], from_user: bool) -> 
     raise InvalidArgument.of([refused])
 
 
-def _raw_get(socket: str, path: str, deadline: float, peer_uid: t.Optional[int]) -> dict[str, t.Any]:
-    """The no-change path's request: standard library alone."""
-    status, body = raw_request(socket, "GET", path, None, deadline, peer_uid)
-    try:
-        value = parse_json(body)
-    except ValueError as exc:
-        raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status} and no JSON: {body[:80]!r}.") from exc
-    if status != 200 or not isinstance(value, dict):
-        raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status}: {body[:200]!r}.")
-    return value
+def _observed(instance: dict[str, t.Any], socket: str, deadline: float, peer_uid: t.Optional[int]) -> Observed:
+    said, state = instance.get("vmm_version"), instance.get("state")
+    version = said if isinstance(said, str) else None
+    if isinstance(state, str) and state in _STATES:
+        return Observed(state=_STATES[state], version=version)
+    if state != "Not started":
+        raise Internal(f"What answers on {socket} is no Firecracker: its state is {state!r:.60}.")
+    # Only an endpoint stays in this state, with or without a VM to start; only then is a second request needed to tell.
+    source = _begin_get(socket, "/vm/config", deadline, peer_uid)().get("boot-source")
+    kernel = source.get("kernel_image_path") if isinstance(source, dict) else None
+    return Observed(state="created" if kernel else "absent", version=version)
+
+
+def _begin_get(socket: str, path: str, deadline: float, peer_uid: t.Optional[int]) -> t.Callable[[], dict[str, t.Any]]:
+    """The no-change path's request, on the standard library alone; what is returned waits for the reply."""
+    reply = send_request(socket, "GET", path, None, deadline, peer_uid)
+
+    def get() -> dict[str, t.Any]:
+        status, body = reply()
+        try:
+            value = parse_json(body)
+        except ValueError as exc:
+            raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status} and no JSON: {body[:80]!r}.") from exc
+        if status != 200 or not isinstance(value, dict):
+            raise Internal(f"What answers on {socket} is no Firecracker: 'GET {path}' gave status {status}: {body[:200]!r}.")
+        return value
+
+    return get
 
 
 def _counters(client: Client, wire: dict[str, t.Any]) -> dict[str, t.Any]:

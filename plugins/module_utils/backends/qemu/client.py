@@ -1,7 +1,7 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QMP, QEMU's JSON protocol on a unix socket: C(Connection) through the library qemu.qmp, C(query_status) on the standard library alone.
+"""QMP, QEMU's JSON protocol on a unix socket: C(Connection) through the library qemu.qmp, C(ask_status) on the standard library alone.
 
 A QMP server talks to one client at a time. Another one is not refused: its connection waits in the queue, without a greeting, until the
 first one leaves. So waiting for the greeting under the deadline is all the retrying there is to do.
@@ -58,15 +58,26 @@ class Status:
     pid: t.Optional[int]
 
 
-def query_status(socket_path: str, deadline: float, peer_uid: t.Optional[int] = None) -> Status:
-    """Greeting, negotiation, one question. C(deadline) is a C(time.monotonic()) value; errors as C(port.Driver) has them."""
-    with foreign_errors(socket_path), connect(socket_path, deadline, peer_uid) as connected:
-        lines = _Lines(connected, socket_path, deadline)
-        version = _version(lines.next(), socket_path)
-        connected.sendall(b'{"execute":"qmp_capabilities","id":1}\r\n{"execute":"query-status","id":2}\r\n')
-        lines.reply("qmp_capabilities", 1)
-        answer = lines.reply("query-status", 2)
-        pid = _PEERCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))[0]
+def ask_status(socket_path: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Status]:
+    """Connects; what is returned goes through greeting, negotiation and one question. C(deadline) is a C(time.monotonic()) value; errors as C(port.Driver)
+    has them."""
+    with foreign_errors(socket_path):
+        connected = connect(socket_path, deadline, peer_uid)
+
+    def status() -> Status:
+        with foreign_errors(socket_path), connected:
+            return _status(connected, socket_path, deadline)
+
+    return status
+
+
+def _status(connected: socket.socket, socket_path: str, deadline: float) -> Status:
+    lines = _Lines(connected, socket_path, deadline)
+    version = _version(lines.next(), socket_path)
+    connected.sendall(b'{"execute":"qmp_capabilities","id":1}\r\n{"execute":"query-status","id":2}\r\n')
+    lines.reply("qmp_capabilities", 1)
+    answer = lines.reply("query-status", 2)
+    pid = _PEERCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))[0]
     run_state = answer.get("status") if isinstance(answer, dict) else None
     if not isinstance(run_state, str):
         raise _nonsense(socket_path, answer)

@@ -49,8 +49,16 @@ class Driver:
         return launch.file_uses(config), launch.tap_uses(config, definition.generated)
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
-        status = client.query_status(socket, deadline, peer_uid)
-        return Observed(state=_state_of(status.run_state, socket), version=status.version, pid=status.pid)
+        return self.ask(socket, deadline, peer_uid)()
+
+    def ask(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Observed]:
+        answer = client.ask_status(socket, deadline, peer_uid)
+
+        def observed() -> Observed:
+            status = answer()
+            return Observed(state=_state_of(status.run_state, socket), version=status.version, pid=status.pid)
+
+        return observed
 
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
         with client.Connection(socket, deadline, peer_uid) as qmp:
