@@ -180,3 +180,17 @@ NETWORK: Spec = {
 }
 
 NETWORK_INFO: Spec = {"names": {"type": "list", "elements": "str", "aliases": ["name"]}}
+
+FLEET: Spec = {
+    "fleet": {"type": "str", "default": "default"},
+    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+    "claims": {"type": "dict"},
+    "complete": {"type": "bool", "default": True},
+    "generation": {"type": "int"},
+    "run_id": {"type": "str"},
+    "expected_generation": {"type": "int"},
+    "expected_run_id": {"type": "str"},
+    "drained": {"type": "bool"},
+    "drain_reason": {"type": "str"},
+    "moved": {"type": "dict"},
+}
