@@ -16,7 +16,7 @@ from ..module_utils.thirdparty_pydantic import HAS_PYDANTIC
 from ..plugin_utils.placement.claims import read_claims
 from ..plugin_utils.placement.data import ACTIONS, Wanted
 from ..plugin_utils.placement.place import Placement, place
-from ..plugin_utils.placement.reading import as_label, read_fleet, read_hosts
+from ..plugin_utils.placement.reading import as_label, leave, read_fleet, read_hosts
 
 Result = dict[str, t.Any]
 FLEET_LABEL = "vmcp_fleet"
@@ -31,6 +31,8 @@ def vmcp_placement(
     fenced: t.Any = None,
     moves: bool = False,
     name: str = "default",
+    prune: bool = False,
+    leaving: t.Any = None,
 ) -> Result:
     """See C(vmcp_placement.yml)."""
     if not HAS_PYDANTIC:
@@ -42,9 +44,11 @@ def vmcp_placement(
     wanted, violations = read_fleet(fleet, defaults, label)
     known, wrong = read_hosts(hosts, [fenced] if isinstance(fenced, str) else list(fenced or []))
     violations += wrong
+    members = [vm.name for vm in wanted]
+    wanted, known = leave(wanted, known, hosts, [leaving] if isinstance(leaving, str) else list(leaving or []))
     found = place(wanted, known, {str(vm): str(host) for vm, host in claimed.items()}, claims_complete=bool(claims_complete), moves=bool(moves))
     found.violations = [*violations, *found.violations]
-    return _result(found, wanted, claimed, label, hosts)
+    return {**_result(found, wanted, claimed, label, hosts, bool(prune)), "members": members}
 
 
 def vmcp_claims(records: t.Any, keepers: t.Any = None, fenced: t.Any = None) -> Result:
@@ -54,7 +58,7 @@ def vmcp_claims(records: t.Any, keepers: t.Any = None, fenced: t.Any = None) -> 
     return dataclasses.asdict(read_claims(records, list(keepers or records), list(fenced or [])))
 
 
-def _result(found: Placement, wanted: t.Sequence[Wanted], claims: t.Mapping[str, str], label: t.Mapping[str, str], hosts: t.Any) -> Result:
+def _result(found: Placement, wanted: t.Sequence[Wanted], claims: t.Mapping[str, str], label: t.Mapping[str, str], hosts: t.Any, prune: bool) -> Result:
     by_name = {vm.name: vm for vm in wanted}
     entries: dict[str, dict[str, t.Any]] = {name: {} for name in sorted(found.rooms)}
     for decision in found.decisions.values():
@@ -66,12 +70,13 @@ def _result(found: Placement, wanted: t.Sequence[Wanted], claims: t.Mapping[str,
     given = {name: host for name, host in places.items() if host is not None}
     surplus = _surplus(hosts, label, by_name)
     # Out of sight is not gone: what nobody can see keeps its claim, whether it is still wanted or not.
-    kept = {vm: host for vm, host in claims.items() if vm not in by_name and (host not in found.rooms or vm in surplus)}
+    kept = {vm: host for vm, host in claims.items() if vm not in by_name and (host not in found.rooms or (vm in surplus and not prune))}
     return {
         "decisions": [decision.as_dict() for decision in found.decisions.values()],
         "summary": {action: sum(1 for decision in found.decisions.values() if decision.action == action) for action in ACTIONS},
         "entries": entries,
         "claims": {**kept, **given},
+        "wait_for": {vm.name: vm.options["wait_for"] for vm in wanted if vm.options.get("wait_for")},
         "surplus": surplus,
         "violations": [violation.as_dict() for violation in _once(found.violations)],
         "notices": [violation.as_dict() for violation in found.notices],
@@ -93,7 +98,7 @@ def _surplus(hosts: t.Any, label: t.Mapping[str, str], wanted: t.Mapping[str, t.
     found = {}
     for name, body in hosts.items() if isinstance(hosts, collections.abc.Mapping) else ():
         for vm in body.get("vms") or []:
-            if vm["name"] not in wanted and label.items() <= (vm.get("labels") or {}).items():
+            if vm["name"] not in wanted and all((vm.get("labels") or {}).get(key) == value for key, value in label.items()):
                 found[vm["name"]] = name
     return found
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import re
 import typing as t
 
@@ -154,6 +155,18 @@ def _backends(facts: Tree) -> frozenset[str]:
         if usable or installed["backend"] == "qemu":
             names |= {installed["backend"], f"{installed['backend']} {installed['version']}"}
     return frozenset(names)
+
+
+def leave(fleet: t.Sequence[Wanted], hosts: t.Sequence[Host], seen: Tree, leaving: t.Collection[str]) -> tuple[list[Wanted], list[Host]]:
+    """The fleet with every VM of the hosts C(leaving), whosever it is, and these hosts as drained."""
+    names = {vm.name for vm in fleet}
+    others = []
+    for host in hosts:
+        for vm in _mapping(seen.get(host.name)).get("vms") or [] if host.name in leaving and host.reachable else []:
+            if vm["name"] not in names:
+                path = f"{host.name}.{vm['name']}"
+                others.append(Wanted(str(vm["name"]), path, host.found[str(vm["name"])], Rules(backend=vm.get("backend")), options={"name": vm["name"]}))
+    return [*fleet, *others], [dataclasses.replace(host, drained=True) if host.name in leaving else host for host in hosts]
 
 
 # --- values as variables have them -------------------------------------------------------------------------
