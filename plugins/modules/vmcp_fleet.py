@@ -109,18 +109,11 @@ violations:
 """
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import FLEET, HOST, LOCK
-from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import run
-from ansible_collections.unkey.vmcp.plugins.module_utils.call import Call, Outcome
-
-
-def _task(call: Call) -> Outcome:
-    from ansible_collections.unkey.vmcp.plugins.module_utils.runner.fleet import run_fleet
-
-    return run_fleet(call)
+from ansible_collections.unkey.vmcp.plugins.module_utils.bootstrap import core, run
 
 
 def main() -> None:
-    run({**HOST, **LOCK, **FLEET}, _task, large=("claims", "moved"))
+    run({**HOST, **LOCK, **FLEET}, core("runner.fleet", "run_fleet"), large=("claims", "moved"))
 
 
 if __name__ == "__main__":
