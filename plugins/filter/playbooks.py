@@ -51,6 +51,38 @@ def vmcp_site_summary(known: t.Any) -> dict[str, t.Any]:
     return {"changed": changed, "vms": sorted(name for result in done for name in result["vms"]), "removed": [n for r in done for n in r.get("removed") or []]}
 
 
+def vmcp_unwell(found: t.Any, names: t.Any = None) -> list[str]:
+    """See C(vmcp_unwell.yml)."""
+    by_name = {vm["name"]: vm for vm in found}
+    said = [f"{name} is not there" for name in names or [] if name not in by_name]
+    for name, vm in by_name.items():
+        if names is not None and name not in names:
+            continue
+        if vm.get("error") or vm.get("unresponsive"):
+            said.append(f"{name}: {vm.get('error') or vm.get('unresponsive')}")
+        elif vm["state"] == "crashed":
+            said.append(f"{name} has crashed")
+        elif vm["state"] == "shutdown" and vm.get("stop_reason") != "request":
+            said.append(f"{name} has ended by itself ({vm.get('stop_reason')})")
+    return said
+
+
+def vmcp_published(names: t.Any, hostvars: t.Any) -> dict[str, dict[str, t.Any]]:
+    """See C(vmcp_published.yml)."""
+    found: dict[str, dict[str, t.Any]] = {}
+    for name in names:
+        for vm in hostvars[name]["vmcp_publish__found"]["vms"]:
+            found[str(vm["name"])] = {
+                "host": str(name),
+                "backend": vm["backend"],
+                "backend_version": vm["backend_version"],
+                "labels": vm["labels"],
+                "mac_addresses": [nic["mac_address"] for nic in vm.get("nics") or []],
+                "addresses": [address for nic in vm.get("nics") or [] for address in nic.get("addresses") or []],
+            }
+    return found
+
+
 def vmcp_vm_entry(vm: t.Any) -> dict[str, t.Any]:
     """See C(vmcp_vm_entry.yml)."""
     return as_entry(_vm(vm, "vmcp_vm_entry"))
@@ -80,7 +112,9 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
             "vmcp_fleet_hosts": vmcp_fleet_hosts,
+            "vmcp_published": vmcp_published,
             "vmcp_site_summary": vmcp_site_summary,
+            "vmcp_unwell": vmcp_unwell,
             "vmcp_upgrades": vmcp_upgrades,
             "vmcp_variable_violations": vmcp_variable_violations,
             "vmcp_vm_entry": vmcp_vm_entry,

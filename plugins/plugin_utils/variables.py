@@ -65,6 +65,14 @@ def _share(value: t.Any) -> str:
     return "" if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}|[0-9]{1,3}%", str(value)) else "must be a number, or a share as in 10%."
 
 
+def _url(value: t.Any) -> str:
+    return "" if isinstance(value, str) and re.fullmatch(r"https?://\S+", value) else "must be a URL, as in https://example.org/vms."
+
+
+def _yes(value: t.Any) -> str:
+    return "" if str(value).lower() in ("yes", "true", "no", "false") else "must be yes, or be left out to be asked."
+
+
 def _name(value: t.Any) -> str:
     return "" if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value) else f"must be {NAME_RULE}."
 
@@ -153,16 +161,23 @@ VARIABLES: dict[str, Variable] = {
     "vmcp_replace_wait_for": Variable(_dicts),
     "vmcp_replace_wait_timeout": Variable(_whole(1)),
     "vmcp_replace_shutdown_timeout": Variable(_whole(0)),
-    "vmcp_teardown_confirmed": Variable(_text),
+    "vmcp_verify_settle": Variable(_whole(0)),
+    "vmcp_publish_file": Variable(_path),
+    "vmcp_publish_url": Variable(_url),
+    "vmcp_publish_token": Variable(_text),
+    "vmcp_site": Variable(_dict, ("rollback",), "It is what a run of unkey.vmcp.site hands on (set_stats), for a workflow to give to this playbook."),
+    "vmcp_teardown_confirmed": Variable(_yes),
     "vmcp_teardown_shutdown_timeout": Variable(_whole(0)),
     "vmcp_teardown_keep_binaries": Variable(_flag),
 }
 # Names that begin so are ours alone: one that is not above is a slip.
-_OURS = re.compile(r"vmcp_(?:vms?_|vms$|fleet|fence|placement_|preflight_|upgrade_|drain_|undrain_|replace_|teardown_|networks$|images$|backends$)")
+_OURS = re.compile(
+    r"vmcp_(?:vms?_|vms$|fleet|fence|placement_|preflight_|upgrade_|drain_|undrain_|replace_|teardown_|verify_|publish_|networks$|images$|backends$)"
+)
 
 
 def violations(given: t.Mapping[str, t.Any], playbook: str) -> list[Violation]:
-    """Everything that is wrong with the variables C(given), by name. A null counts as not given."""
+    """Everything that is wrong with the variables C(given), by name. A null counts as not given, and so does the empty text of a survey's open question."""
     found = []
     for name, value in sorted(given.items()):
         known = VARIABLES.get(name)
@@ -170,16 +185,16 @@ def violations(given: t.Mapping[str, t.Any], playbook: str) -> list[Violation]:
             if _OURS.match(name) and "__" not in name:
                 near = difflib.get_close_matches(name, VARIABLES, 1, 0.6)
                 found.append(Violation(name, f"is no variable of these playbooks.{f' Did you mean {near[0]}?' if near else ''}"))
-        elif value is not None and (wrong := known.check(value)):
+        elif value not in (None, "") and (wrong := known.check(value)):
             found.append(Violation(name, wrong))
-    found += [Violation(name, f"is required. {row.remedy}") for name, row in VARIABLES.items() if playbook in row.required and given.get(name) is None]
+    found += [Violation(name, f"is required. {row.remedy}") for name, row in VARIABLES.items() if playbook in row.required and given.get(name) in (None, "")]
     if playbook == "upgrade":
         found += _of_upgrade(given)
     return sorted(found, key=lambda violation: violation.field)
 
 
 def _of_upgrade(given: t.Mapping[str, t.Any]) -> t.Iterator[Violation]:
-    if given.get("vmcp_upgrade_version") is None and given.get("vmcp_upgrade_kernel") is None:
+    if not given.get("vmcp_upgrade_version") and not given.get("vmcp_upgrade_kernel"):
         yield Violation("vmcp_upgrade_version", "or vmcp_upgrade_kernel is required: what to upgrade to.")
-    if given.get("vmcp_upgrade_version") is not None and given.get("vmcp_upgrade_backend") is None:
+    if given.get("vmcp_upgrade_version") and not given.get("vmcp_upgrade_backend"):
         yield Violation("vmcp_upgrade_backend", "is required with vmcp_upgrade_version: whose version that is.")

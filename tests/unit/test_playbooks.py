@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.unkey.vmcp.plugins.plugin_utils.variables import VARIABLES, violations
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "fleets.md").read_text(encoding="utf-8")
+PAGE = "".join((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("fleets", "awx"))
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml") if not path.stem.startswith(("quickstart", "validate", "awx")))
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*") if path.suffix in (".yml", ".j2"))
 

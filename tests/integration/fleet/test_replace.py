@@ -36,7 +36,7 @@ def test_step_by_step_and_back(hosts: Hosts, vm: Tree) -> None:
     hosts.play("site").unchanged()
     for name in ("create", "move", "switch", "commit"):
         done = step(name).ok()
-    assert done.stats["vmcp_replace_backend"] == {"vm": "web", "new": "web-qemu", "step": "commit"}
+    assert done.stats["vmcp_replacement"] == {"vm": "web", "new": "web-qemu", "step": "commit"}
     assert hosts.vms()["h1"] == {"web-qemu": "running"}
     new = hosts.definition("h1", "web-qemu")
     assert (new["backend"], new["labels"], new["protected"]) == ("qemu", {"tier": "web"}, True)
