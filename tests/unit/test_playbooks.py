@@ -63,7 +63,7 @@ def test_what_is_required_is_asked_for_with_an_example() -> None:
         ("vmcp_vm_defaults", [], {}),
         ("vmcp_vm_start_batch", 0, 1),
         ("vmcp_fleet_name", "A", "a"),
-        ("vmcp_fleet_group", "", "nodes"),
+        ("vmcp_fleet_group", 1, "nodes"),
         ("vmcp_fleet_prune_max", "1.5", "10%"),
         ("vmcp_fenced_hosts", [1], ["h1"]),
         ("vmcp_upgrade_version", 1.1, "1.10"),
