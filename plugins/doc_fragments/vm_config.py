@@ -248,6 +248,7 @@ options:
             description:
               - Size of a clone, at least that of its image; or alone, with an id, of an empty disk that is made and removed with the VM. A larger
                 size grows the disk, while the VM runs too where its backend can be told.
+              - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
             type: str
           filesystem:
             description:

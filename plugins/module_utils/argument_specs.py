@@ -46,6 +46,7 @@ VM: Spec = {
     "restart_policy": {"type": "dict"},
     "security": {"type": "dict"},
     "metadata": {"type": "dict", "no_log": True},
+    "cloud_init": {"type": "dict", "no_log": True},
     "supervisor": {"type": "str", "choices": list(SUPERVISORS)},
 }
 

@@ -45,3 +45,13 @@ def pyroute2() -> types.ModuleType:
     except ImportError as exc:
         raise FailedPrecondition(f"The Python library pyroute2 is missing on this host. {REMEDY}") from exc
     return library
+
+
+def pycdlib() -> types.ModuleType:
+    """The pycdlib library, which writes ISO file systems. Raises FailedPrecondition with the remedy where it is missing."""
+    try:
+        import pycdlib as library
+        import pycdlib.pycdlibexception
+    except ImportError as exc:
+        raise FailedPrecondition(f"The Python library pycdlib is missing on this host. {REMEDY}") from exc
+    return library

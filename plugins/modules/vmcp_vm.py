@@ -77,6 +77,33 @@ options:
     description:
       - Data for the guest, served by Firecracker's metadata service. Secrets belong here; they are stored for root alone and compared by digest.
     type: dict
+  cloud_init:
+    description:
+      - First-boot data for cloud-init in the guest. Stored for root alone, compared by digest, and never shown, as O(metadata).
+      - Other data on a VM that exists are V(replace_data) of O(allow_disruption), and another instance to cloud-init, which does its work again.
+    type: dict
+    suboptions:
+      user_data:
+        description: Text, verbatim, or a dictionary that becomes C(#cloud-config).
+        type: raw
+      meta_data:
+        description: Text, verbatim, or a dictionary whose keys go before ours (C(instance-id), C(local-hostname), C(public-keys)).
+        type: raw
+      network_config:
+        description: Network configuration (version 1 or 2), as text or dictionary.
+        type: raw
+      ssh_keys:
+        description: Public keys that may log in as the image's default user.
+        type: list
+        elements: str
+      hostname:
+        description: Host name of the guest. The VM's name if left out.
+        type: str
+      datasource:
+        description: V(nocloud) is a seed disk, on every backend. V(mmds) is Firecracker's metadata service, in the form of cloud-init's EC2 source.
+        type: str
+        choices: [nocloud, mmds]
+        default: nocloud
   allow_disruption:
     description:
       - The most that this task may do to a VM that runs.

@@ -26,7 +26,7 @@ options:
     description:
       - The VMs, a list of entries or a dictionary of name to entry. An entry in a list has a C(name); an entry that is only a text is a name.
       - >-
-        An entry takes the options of M(unkey.vmcp.vmcp_vm) except C(endpoint), C(metadata) (see O(secrets)), and those of the whole task
+        An entry takes the options of M(unkey.vmcp.vmcp_vm) except C(endpoint), C(metadata) and C(cloud_init) (see O(secrets)), and those of the whole task
         (C(state_dir), C(run_dir), C(lock_timeout)).
       - >-
         With C(count), an entry stands for that many identical VMs, and its name has C({index}) in it, as in C(fn-{index:04d}). Indexes count from 0.
@@ -43,7 +43,8 @@ options:
   secrets:
     description:
       - What may be secret, by name of the VM, or by the name pattern of a group.
-      - Each is a dictionary with C(metadata), as O(unkey.vmcp.vmcp_vm#module:metadata).
+      - Each is a dictionary with C(metadata), as O(unkey.vmcp.vmcp_vm#module:metadata), and C(cloud_init), as
+        O(unkey.vmcp.vmcp_vm#module:cloud_init).
     type: dict
   prune:
     description:

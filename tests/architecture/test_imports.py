@@ -27,7 +27,7 @@ LAYERS = (
     ("backends", "host"),
     ("runner",),
 )
-LIBRARIES = {"thirdparty": {"httpx", "pyroute2", "qemu"}, "thirdparty_pydantic": {"pydantic"}}
+LIBRARIES = {"thirdparty": {"httpx", "pycdlib", "pyroute2", "qemu"}, "thirdparty_pydantic": {"pydantic"}}
 
 
 def layer(name: str) -> int:

@@ -70,7 +70,7 @@ def _option(field: FieldInfo) -> dict[str, t.Any]:
     annotation, _optional = parts(field.annotation)
     kind, elements = _kind(annotation, field.metadata)
     sentences = [field.description or ""]
-    if _reader(annotation, field.metadata) == "parse_size":
+    if _reader(annotation, field.metadata) in ("parse_size", "parse_disk_size"):
         sentences.append(_SIZE_NOTE)
     option: dict[str, t.Any] = {"description": sentences, "type": kind}
     if elements:

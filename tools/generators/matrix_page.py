@@ -42,6 +42,8 @@ _SECTIONS = {
 }
 _BESIDE = (
     "metadata",
+    "cloud_init=nocloud",
+    "cloud_init=mmds",
     "restart_policy.on_reboot=restart",
     "restart_policy.on_reboot=stop",
     "restart_policy.on_crash",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ..model.cloud_init import datasource_of
 from ..model.units import MIB, format_size
 from .matrix import Finding
 from .subject import Subject
@@ -85,7 +86,12 @@ def arguments_fit(subject: Subject) -> Found:
 
 
 def metadata_needs_an_interface(subject: Subject) -> Found:
-    if subject.request is not None and subject.request.metadata is not None and not subject.config.network:
+    request = subject.request
+    if request is None or subject.config.network:
+        return
+    if request.cloud_init is not None and datasource_of(request.cloud_init) == "mmds":
+        yield Finding("cloud_init", "is read by the guest over a network interface with datasource mmds, and the VM has none. Add one to config.network.")
+    if request.metadata is not None:
         yield Finding("metadata", "is read by the guest over a network interface, and the VM has none. Add one to config.network.")
 
 

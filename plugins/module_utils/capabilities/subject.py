@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ..model.cloud_init import datasource_of
 from ..model.shape import SHAPE
 
 if t.TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _of_request(request: t.Optional[VmRequest]) -> t.Iterator[Use]:
         return
     if request.metadata is not None:
         yield Use("metadata", "metadata")
+    if request.cloud_init is not None:
+        yield Use("cloud_init", "cloud_init", datasource_of(request.cloud_init))
     asked = {f"restart_policy.{key}": value for key, value in request.settings.get("restart_policy", {}).items()}
     asked["security.jail"] = request.settings.get("security", {}).get("jail")
     for key, value in asked.items():

@@ -156,18 +156,19 @@ class Store:
     def save_secrets(self, name: str, values: t.Mapping[str, t.Any]) -> str:
         """Writes the values, readable by root alone, and returns their digest."""
         vm = self.layout.vm(name)
-        text, digest = self.secrets_text(name, values)
+        text, _digests = self.secrets_text(name, values)
         ensure_dir(vm.dir, 0o711)
         write_atomic(vm.secrets, text)
-        return digest
+        return str(self.secrets_digest(name, values))
 
-    def secrets_text(self, name: str, values: t.Mapping[str, t.Any]) -> tuple[str, str]:
-        """What is to stand in C(VmLayout.secrets), and the digest. The key is made once per VM and stays."""
+    def secrets_text(self, name: str, values: t.Mapping[str, t.Any]) -> tuple[str, dict[str, str]]:
+        """What is to stand in C(VmLayout.secrets), and for each of the values its digest, as C(secrets_digest) gives it. The key is made once per VM and
+        stays."""
         import secrets
 
         key = self._secrets_body(name).get("key") or secrets.token_hex(32)
         text = json.dumps({"schema": SECRETS_SCHEMA, "key": key, "values": dict(values)}, sort_keys=True) + "\n"
-        return text, _digest(key, values)
+        return text, {name: _digest(key, {name: value}) for name, value in values.items()}
 
     def _secrets_body(self, name: str) -> dict[str, t.Any]:
         path = self.layout.vm(name).secrets

@@ -31,7 +31,7 @@ class Definition:
     C(generated): what we or the VMM chose once: C(uid), C(cid), C(macs) and C(taps) by NIC id, C(qemu_machine). Never reported as a change.
     C(binary): absolute path of the pinned VMM binary; C(helpers): others by role (C(jailer), C(ch-remote)).
     C(group): the name pattern of the group of identical VMs that it was made in; it ends with the group when that shrinks.
-    C(labels) …: see DESIGN; C(metadata_digest): keyed digest of the secrets, never the secrets.
+    C(labels) …: see DESIGN; C(metadata_digest), C(cloud_init_digest): keyed digests of the secrets, never the secrets.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Definition:
     supervisor: str = "plain"
     generated: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     metadata_digest: t.Optional[str] = None
+    cloud_init_digest: t.Optional[str] = None
     backend_reason: str = ""
     group: t.Optional[str] = None
     created_at: str = ""

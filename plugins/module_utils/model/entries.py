@@ -26,8 +26,12 @@ _WHY_NOT = {
     "lock_timeout": "is given once for the whole task: give it as an option of the task.",
     "endpoint": "is for VMs that somebody else runs, one at a time. Use unkey.vmcp.vmcp_vm.",
     "metadata": "may hold secrets, which what is in 'vms' and 'defaults' must not: give it as secrets.NAME.metadata.",
+    "cloud_init": "may hold secrets, which what is in 'vms' and 'defaults' must not: give it as secrets.NAME.cloud_init.",
     "secrets": "is an option of the task, by name of the VM.",
 }
+
+# Options of a VM that may hold secrets.
+SECRETS = ("metadata", "cloud_init")
 
 Options = dict[str, t.Any]
 
@@ -194,20 +198,20 @@ def _give_secrets(secrets: t.Any, found: Entries) -> None:
     if secrets is None:
         return
     if not isinstance(secrets, collections.abc.Mapping):
-        found.violations.append(Violation("secrets", "must be a dictionary of a VM's name to {metadata: …}."))
+        found.violations.append(Violation("secrets", "must be a dictionary of a VM's name to {metadata: …, cloud_init: …}."))
         return
     known = {*found.names, *found.groups}
     given: dict[str, t.Any] = {}
     for key, value in secrets.items():
         if key not in known:
             found.violations.append(Violation(f"secrets.{key}", "is the name of no entry of 'vms'."))
-        elif not isinstance(value, collections.abc.Mapping) or set(value) - {"metadata"}:
-            found.violations.append(Violation(f"secrets.{key}", "must be a dictionary with the key metadata, and no other."))
-        elif value.get("metadata") is not None:
-            given[key] = value["metadata"]
+        elif not isinstance(value, collections.abc.Mapping) or set(value) - set(SECRETS):
+            found.violations.append(Violation(f"secrets.{key}", f"must be a dictionary with some of the keys {', '.join(SECRETS)}, and no other."))
+        elif any(item is not None for item in value.values()):
+            given[key] = {name: item for name, item in value.items() if item is not None}
     for position, entry in enumerate(found.listed):
         key = entry.name if entry.name in given else entry.group
         if key in given:
             # By identity: the secret itself is not to be written into a key that is compared.
             likeness = f"{entry.likeness} {id(given[key])}"
-            found.listed[position] = dataclasses.replace(entry, options={**entry.options, "metadata": given[key]}, secrets=key, likeness=likeness)
+            found.listed[position] = dataclasses.replace(entry, options={**entry.options, **given[key]}, secrets=key, likeness=likeness)

@@ -62,7 +62,7 @@ def blame(violation: Violation, path: str, written: t.Mapping[str, t.Any], defau
     """The violation of a VM's options, by where the user wrote the value: in the entry, in the defaults, or among the secrets."""
     field = violation.field
     first = field.partition(".")[0].partition("[")[0]
-    if first == "metadata" and secrets is not None:
+    if first in ("metadata", "cloud_init") and secrets is not None:
         return Violation(f"secrets.{secrets}.{field}", violation.message)
     if not _wrote(written, field) and _wrote(defaults, field):
         return Violation(f"defaults.{field}", violation.message)

@@ -171,4 +171,4 @@ OPTIONS: dict[str, Option] = {
 
 # Kept in the definition of the VM; the rest only says how this task goes about it.
 STORED = ("workload", "labels", "autostart", "protected", "restart_policy", "security", "supervisor")
-RESERVED_OPTIONS = ("cloud_init", "resources", "secrets")
+RESERVED_OPTIONS = ("resources", "secrets")

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import typing as t
 
+from .cloud_init import SEED_FILE
+
 if t.TYPE_CHECKING:
     from .definition import Definition
 
@@ -27,7 +29,16 @@ def is_ours(entry: t.Mapping[str, t.Any]) -> bool:
 
 def resolved(definition: Definition, data: str) -> dict[str, t.Any]:
     """The tree of C(definition.config), which it shares as far as it is the same. C(data): the VM's data directory."""
-    return resolve(definition.config, definition.generated.get("disks") or {}, data)
+    told = resolve(definition.config, definition.generated.get("disks") or {}, data)
+    if definition.generated.get("cloud_init") != "nocloud":
+        return told
+    storage = told.get("storage") or []
+    return {**told, "storage": [*storage, {"id": _seed_id(storage), "path": f"{data}/{SEED_FILE}", "read_only": True, "format": "raw"}]}
+
+
+def _seed_id(storage: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+    taken = {entry.get("id") for entry in storage}
+    return next(name for name in ("cloud-init", *(f"cloud-init-{number}" for number in range(2, len(taken) + 3))) if name not in taken)
 
 
 def resolve(config: t.Mapping[str, t.Any], chosen: t.Mapping[str, t.Mapping[str, t.Any]], data: str) -> dict[str, t.Any]:

@@ -11,6 +11,7 @@ import math
 import typing as t
 
 from ..errors import Violation
+from .cloud_init import violations_of
 from .conditions import read_conditions
 from .options import OPTIONS, RESERVED_OPTIONS, STORED, OptionError
 from .short_options import fold_short_options, given_names, options_used
@@ -18,7 +19,7 @@ from .validate import validate_given
 from .walk import nearest
 from .words import SHORT_OPTIONS
 
-OTHER_KEYS = ("name", "config", "wait_for", "metadata")
+OTHER_KEYS = ("name", "config", "wait_for", "metadata", "cloud_init")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class VmRequest:
     complete.
     C(options): the other options of the task, as given (C(state), C(backend), C(endpoint), C(wait_timeout) …); C(option()) knows their defaults.
     C(wait_for): one dict per condition: C({"running": True}), C({"console": REGEX}), C({"tcp": PORT, "host": ADDRESS}), C({"file": PATH}), C({"vsock": PORT}).
-    C(metadata): any JSON mapping; None when not given. C(short_options): those whose values went into C(config).
+    C(metadata): any JSON mapping; None when not given. C(cloud_init): see C(cloud_init). C(short_options): those whose values went into C(config).
     C(group): the name pattern of the group that the VM is one of (C(Definition.group)); None says nothing about it.
     """
 
@@ -43,6 +44,7 @@ class VmRequest:
     options: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     wait_for: tuple[dict[str, t.Any], ...] = ()
     metadata: t.Optional[dict[str, t.Any]] = None
+    cloud_init: t.Optional[dict[str, t.Any]] = None
     short_options: tuple[str, ...] = ()
     group: t.Optional[str] = None
 
@@ -77,11 +79,25 @@ def validate_request(params: t.Mapping[str, t.Any], *, stored: t.Optional[t.Mapp
     violations += found
     metadata = given.get("metadata")
     violations += _metadata(metadata)
+    cloud_init = given.get("cloud_init")
+    violations += violations_of(cloud_init, lambda value: _is_json(value, 0))
     if violations:
         return None, violations
     settings = {key: value for key, value in values.items() if key in STORED}
     options = {key: value for key, value in values.items() if key not in STORED}
-    return VmRequest(name, config, settings, options, wait_for, _copy(metadata) if metadata is not None else None, short), []
+    return (
+        VmRequest(
+            name,
+            config,
+            settings,
+            options,
+            wait_for,
+            metadata=None if metadata is None else _copy(metadata),
+            cloud_init=None if cloud_init is None else _copy(cloud_init),
+            short_options=short,
+        ),
+        [],
+    )
 
 
 def _configuration(

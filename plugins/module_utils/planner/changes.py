@@ -29,6 +29,7 @@ BESIDE_THE_TREE: dict[str, str] = {
     "restart_policy": "none",
     "security": "restart",
     "metadata_digest": "restart",
+    "cloud_init_digest": "replace_data",
 }
 IN_THE_TREE = "restart"
 
@@ -39,7 +40,7 @@ _TOLD_AT_START: dict[str, t.Callable[[t.Any], t.Any]] = {
 }
 
 # How a field is called in options and results where that differs from the definition.
-_OPTION = {"metadata_digest": "metadata"}
+_OPTION = {"metadata_digest": "metadata", "cloud_init_digest": "cloud_init"}
 
 
 def changes_between(before: t.Optional[Definition], after: Definition) -> list[Change]:

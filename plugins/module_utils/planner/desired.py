@@ -17,6 +17,7 @@ from ..capabilities.catalogue import capabilities_of
 from ..capabilities.check import check
 from ..capabilities.choose import choose
 from ..errors import Violation
+from ..model.cloud_init import datasource_of
 from ..model.definition import Definition
 from ..model.merge import fill_defaults, merge_config
 from ..model.resolving import resolve
@@ -42,9 +43,17 @@ class Desired:
     grow: tuple[str, ...] = ()
 
 
-def desire(request: VmRequest, situation: Situation, host: HostView, metadata_digest: t.Optional[str], now: str, shelf: t.Optional[Shelf] = None) -> Desired:
-    """The definition after this task. C(metadata_digest): of the metadata given, None when none was given. C(now): ISO 8601, for C(created_at). C(shelf): what
-    there is to make disks from; None where no disk is ours to make."""
+def desire(
+    request: VmRequest,
+    situation: Situation,
+    host: HostView,
+    metadata_digest: t.Optional[str],
+    now: str,
+    shelf: t.Optional[Shelf] = None,
+    cloud_init_digest: t.Optional[str] = None,
+) -> Desired:
+    """The definition after this task. C(metadata_digest), C(cloud_init_digest): of what is given, None for what is not. C(now): ISO 8601, for
+    C(created_at). C(shelf): what there is to make disks from; None where no disk is ours to make."""
     stored = situation.definition
     tree = merge_config(stored.config if stored else {}, request.config or {})
     config, violations = validate(tree)
@@ -92,8 +101,9 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
         restart_policy=restart_policy_of(request, stored, backend),
         security=security,
         supervisor=supervisor_of(request, stored, host),
-        generated={**_generated(stored, backend, installed, host, config), **({"disks": storage.chosen} if storage.chosen else {})},
+        generated={**_generated(stored, backend, installed, host, config), **({"disks": storage.chosen} if storage.chosen else {}), **_first_boot(request)},
         metadata_digest=metadata_digest if metadata_digest is not None else (stored.metadata_digest if stored else None),
+        cloud_init_digest=cloud_init_digest if cloud_init_digest is not None else (stored.cloud_init_digest if stored else None),
         backend_reason=reason,
         group=request.group or (stored.group if stored else None),
         created_at=stored.created_at if stored else now,
@@ -110,13 +120,21 @@ def desire(request: VmRequest, situation: Situation, host: HostView, metadata_di
     )
 
 
+def _first_boot(request: VmRequest) -> dict[str, t.Any]:
+    """How the guest gets its first-boot data, where this task gives any."""
+    return {} if request.cloud_init is None else {"cloud_init": datasource_of(request.cloud_init)}
+
+
 def _as_it_will_be(request: VmRequest, stored: t.Optional[Definition], backend: str) -> VmRequest:
     """The request with what is stored beside the tree: another backend may not be able to do what an earlier task asked for."""
     if stored is None:
         return request
     policy = restart_policy_of(request, stored, backend)
     metadata = request.metadata if request.metadata is not None or stored.metadata_digest is None else {}
-    return dataclasses.replace(request, settings={**request.settings, "restart_policy": policy}, metadata=metadata)
+    cloud_init = request.cloud_init
+    if cloud_init is None and stored.cloud_init_digest is not None:
+        cloud_init = {"datasource": stored.generated.get("cloud_init")}
+    return dataclasses.replace(request, settings={**request.settings, "restart_policy": policy}, metadata=metadata, cloud_init=cloud_init)
 
 
 def _backend(request: VmRequest, stored: t.Optional[Definition], config: VmConfig, host: HostView) -> tuple[str, str]:

@@ -89,7 +89,7 @@ def _growth(request: VmRequest, situation: Situation, desired: Desired, stops: b
 def _refuse_replacing(request: VmRequest, situation: Situation, changes: t.Sequence[Change]) -> None:
     """Data are data whether the VM runs or not."""
     replaced = [change for change in changes if change.disruption == "replace_data"]
-    if not replaced or request.option("allow_disruption") == "replace_data":
+    if situation.definition is None or not replaced or request.option("allow_disruption") == "replace_data":
         return
     fields = ", ".join(change.field for change in replaced)
     raise FailedPrecondition(
@@ -117,7 +117,7 @@ def _grace_s(request: VmRequest, default: int) -> int:
 def configures(request: VmRequest, backend: str) -> bool:
     """Whether the task says anything that only a start can bring to the process. One that does not (power, labels) leaves pending what is pending."""
     given = {*request.options, *(key for key in request.settings if reaches_process(key, backend))}
-    return request.config is not None or request.metadata is not None or bool(given & BESIDE_THE_TREE.keys())
+    return request.config is not None or request.metadata is not None or request.cloud_init is not None or bool(given & BESIDE_THE_TREE.keys())
 
 
 def makes_a_vm(request: VmRequest) -> bool:

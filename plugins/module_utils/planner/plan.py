@@ -44,6 +44,7 @@ class Plan:
     C(definition): what vm.json is to hold afterwards (None after a removal or when nothing is stored).
     C(state_after): the state that follows when all steps succeed. C(disruption): the most that a step does to a running VM.
     C(pending): fields of the definition that the running process does not have yet, afterwards.
+    C(metadata): the secret values that this task gives, by option (C(metadata), C(cloud_init)); None for none.
     C(would_need): what the host lacks; the runner refuses to act on such a plan.
     """
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import typing as t
 
 from ..backends.registry import driver
 from ..errors import FailedPrecondition
 from ..host import clones
+from ..model.cloud_init import SEED_FILE, documents
 from ..model.definition import Definition
 from ..model.resolving import resolved
 from .disk_images import image_origin
@@ -60,9 +62,21 @@ def drop_former(work: Work, definition: Definition) -> None:
         clones.drop_former(work.vm, one)
 
 
-def before_start(work: Work) -> None:
-    """What could not be done while the VM ran."""
+def make_seed(work: Work, definition: Definition, given: t.Mapping[str, t.Any], *, sync: bool) -> None:
+    """The seed disk with the VM's first-boot data. One that a running VM has stays as it is for it."""
+    if definition.generated.get("cloud_init") != "nocloud":
+        return
+    from ..host.seed import seed_bytes, write_seed
+
+    files = documents(given, definition.name, str(definition.cloud_init_digest))
+    write_seed(work.vm, seed_bytes(files), definition.generated.get("uid"), sync=sync)
+
+
+def before_start(context: Context, work: Work) -> None:
+    """What could not be done while the VM ran, and a seed disk that somebody removed."""
     definition = work.wanted()
+    if definition.generated.get("cloud_init") == "nocloud" and not os.path.lexists(f"{work.vm.data}/{SEED_FILE}"):
+        make_seed(work, definition, context.store.secrets(work.name).get("cloud_init") or {}, sync=True)
     for entry, size in sized(definition).items():
         one = definition.generated["disks"][entry]
         if size is not None and clones.is_there(work.vm, one):

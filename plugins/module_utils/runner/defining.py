@@ -14,7 +14,7 @@ from ..host import allocations
 from ..host.locks import held
 from ..host.writing import FileText, Writing, are_few, commit
 from ..model.definition import Definition
-from .clones import make_disks
+from .clones import make_disks, make_seed
 from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
 from .live import start_with_host
 from .shelf import disk_users
@@ -127,13 +127,16 @@ def _prepare(context: Context, work: Work, given: allocations.Allocation, facts:
     definition = with_allocation(work.wanted(), given, context.root, facts)
     store.ensure_dirs(vm, definition.generated.get("uid"), sync=sync)
     if work.plan.metadata is not None:
-        text, digest = store.secrets_text(work.name, work.plan.metadata)
-        definition = dataclasses.replace(definition, metadata_digest=digest)
+        text, digests = store.secrets_text(work.name, {**store.secrets(work.name), **work.plan.metadata})
+        fresh: dict[str, t.Any] = {f"{name}_digest": digests[name] for name in work.plan.metadata}
+        definition = dataclasses.replace(definition, **fresh)
         writing.add(FileText(vm.secrets, text))
     launch = _launch(context, work, definition)
     ready_for(vm, launch)
     for file in launch.files:
         writing.add_if_different(file)
+    if "cloud_init" in (work.plan.metadata or {}):
+        make_seed(work, definition, work.plan.metadata["cloud_init"], sync=sync)
     definition = make_disks(context, work, definition, sync=sync)
     text = definition.to_json()
     store.keep_booted(work.name, text)
@@ -143,8 +146,8 @@ def _prepare(context: Context, work: Work, given: allocations.Allocation, facts:
 
 def _launch(context: Context, work: Work, definition: Definition) -> Launch:
     foreseen = context.foreseen.get(work.name)
-    if foreseen is not None and foreseen[0].generated == definition.generated:
+    by_digest = definition.generated.get("cloud_init") == "mmds"
+    if foreseen is not None and foreseen[0].generated == definition.generated and not by_digest:
         # What was predicted has come true: it is not made twice.
         return foreseen[1]
-    metadata = (work.plan.metadata or context.store.secrets(work.name)).get("metadata")
-    return launch_of(work.vm, definition, metadata)
+    return launch_of(work.vm, definition, {**context.store.secrets(work.name), **(work.plan.metadata or {})})

@@ -12,6 +12,7 @@ from ..backends.registry import driver
 from ..host import processes
 from ..host.layout import VmLayout
 from ..model.definition import Definition
+from ..model.resolving import path_of
 from ..planner.situation import Situation
 from .interfaces import nics
 from .live import vsock_path
@@ -46,6 +47,8 @@ def describe(
         "supervisor": definition.supervisor,
         "config": definition.config,
         "metadata_digest": definition.metadata_digest,
+        "cloud_init_digest": definition.cloud_init_digest,
+        "disks": disks(definition, vm),
         "created_at": definition.created_at,
         "uid": definition.generated.get("uid"),
         "nics": nics(definition),
@@ -73,6 +76,13 @@ def _stop_reason(situation: Situation, state: str) -> t.Optional[str]:
 def _exit(situation: Situation) -> t.Optional[dict[str, t.Any]]:
     last = situation.last_exit
     return {"reason": last.reason, "code": last.code, "signal": last.signal, "at": last.at, "boot_id": last.boot_id} if last else None
+
+
+def disks(definition: Definition, vm: VmLayout) -> list[dict[str, t.Any]]:
+    """Those that are ours to make: C([{id, image or disk, path, format, method, saved_bytes}])."""
+    kept = ("image", "digest", "disk", "format", "backing", "filesystem", "method", "saved_bytes")
+    chosen = definition.generated.get("disks") or {}
+    return [{"id": entry, "path": path_of(one, vm.data), **{key: one[key] for key in kept if key in one}} for entry, one in chosen.items()]
 
 
 def sockets(definition: Definition, vm: VmLayout) -> dict[str, t.Any]:

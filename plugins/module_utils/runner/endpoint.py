@@ -19,6 +19,7 @@ from ..capabilities.check import check
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation, VmcpError
 from ..host.store import Store
 from ..model.merge import fill_defaults, merge_config
+from ..model.resolving import is_ours
 from ..model.task import VmRequest
 from ..model.validate import read_config
 from ..model.words import BACKENDS
@@ -112,6 +113,11 @@ def _refuse_ownership(request: VmRequest, socket: str) -> None:
     ]
     if request.metadata is not None:
         violations.append(Violation("metadata", "is given to VMs that are started here only. Give it to the VMM's own API, or leave it out."))
+    if request.cloud_init is not None:
+        violations.append(Violation("cloud_init", "is given to VMs that are started here only. Leave it out."))
+    for index, entry in enumerate((request.config or {}).get("storage") or []):
+        if is_ours(entry):
+            violations.append(Violation(f"config.storage[{index}]", "is made with VMs that are started here only. Give a path."))
     if request.wait_for:
         violations += [
             Violation(f"wait_for[{i}]", "looks at a console or process of ours. Only 'running' can be waited for at an endpoint.")

@@ -15,6 +15,7 @@ from ..host import allocations, files, launchfile, processes
 from ..host.host_json import HostDefaults
 from ..host.store import Store
 from ..host.writing import FileText
+from ..model.cloud_init import for_mmds
 from ..model.definition import Definition
 from ..model.resolving import resolved
 from ..model.validate import read_config
@@ -61,14 +62,22 @@ def ready_for(vm: VmLayout, launch: Launch) -> None:
         files.keep_former(vm.launch, vm.launch_running, launch.text)
 
 
-def launch_of(vm: VmLayout, definition: Definition, metadata: t.Any) -> Launch:
-    """Pure. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
+def told_metadata(definition: Definition, secrets: t.Mapping[str, t.Any]) -> t.Any:
+    """What the VMM's metadata service is given: the user's metadata, and first-boot data that are to come that way."""
+    metadata, given = secrets.get("metadata"), secrets.get("cloud_init")
+    if given is None or definition.generated.get("cloud_init") != "mmds":
+        return metadata
+    return {**for_mmds(given, definition.name, str(definition.cloud_init_digest)), **(metadata or {})}
+
+
+def launch_of(vm: VmLayout, definition: Definition, secrets: t.Mapping[str, t.Any]) -> Launch:
+    """Pure. C(secrets): the VM's secret values. InvalidArgument for what the VMM cannot be told, FailedPrecondition for a part of it that is missing."""
     backend = driver(definition.backend)
     config = read_config(resolved(definition, vm.data))
     isolation = isolation_of(definition)
     used, _taps = backend.uses(definition, config)
     paths = launchfile.sandbox_paths(vm, used, isolation, jailed=isolation.jail and bool(definition.helpers.get("jailer")))
-    spec = backend.launch(definition, config, paths, isolation, vm, metadata)
+    spec = backend.launch(definition, config, paths, isolation, vm, told_metadata(definition, secrets))
     text = launchfile.render(
         vm,
         spec,
@@ -90,20 +99,20 @@ Launchable = tuple[Definition, Launch]
 def foresee(
     store: Store, wanted: t.Sequence[tuple[Definition, t.Any]], host: HostDefaults, root: bool
 ) -> dict[str, t.Union[Launchable, list[Violation], InvalidArgument]]:
-    """Makes what would be written for each of C(wanted) (definition, metadata or None for what is stored), so that a check refuses what the real run would.
+    """Makes what would be written for each of C(wanted) (definition, secrets that are given anew, or None), so that a check refuses what the real run would.
 
     By name: definition with what will be chosen for it, and its launch (what C(allocate_all) gives then is usually the same, and nothing is
     made twice); or what the host lacks; or what is wrong."""
-    networks = _networks(store) if any(definition.names_networks for definition, _metadata in wanted) else None
-    given = allocations.predict_all(store.layout, {definition.name: allocation_request(definition, host, root) for definition, _metadata in wanted})
+    networks = _networks(store) if any(definition.names_networks for definition, _secrets in wanted) else None
+    given = allocations.predict_all(store.layout, {definition.name: allocation_request(definition, host, root) for definition, _secrets in wanted})
     seen: dict[str, t.Union[Launchable, list[Violation], InvalidArgument]] = {}
     for definition, fresh in wanted:
         name = definition.name
-        metadata = store.secrets(name).get("metadata") if fresh is None else fresh
+        secrets = {**store.secrets(name), **(fresh or {})}
         try:
             facts = networks.foresee(definition) if networks else {}
             chosen = with_allocation(definition, given[name], root, facts)
-            seen[name] = (chosen, launch_of(store.layout.vm(name), chosen, metadata))
+            seen[name] = (chosen, launch_of(store.layout.vm(name), chosen, secrets))
         except InvalidArgument as exc:
             seen[name] = exc
         except FailedPrecondition as exc:

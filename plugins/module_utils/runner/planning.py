@@ -49,20 +49,19 @@ class Planning:
             return plan_removal(request, found)
         if lacks_a_source(request, found):
             found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(found.name)), searched=self.store.searched())
-        digest = None
-        if request.metadata is not None:
-            digest = self.store.secrets_digest(found.name, {"metadata": request.metadata}) or "new"
+        secrets = {key: value for key, value in (("metadata", request.metadata), ("cloud_init", request.cloud_init)) if value is not None}
+        digests = {key: self.store.secrets_digest(found.name, {key: value}) or "new" for key, value in secrets.items()}
         shelf = self._shelves.of(found.name, found.definition, request.config)
-        desired = desire(request, found, self._host.view(request, found.definition), digest, events.now(), shelf)
+        desired = desire(request, found, self._host.view(request, found.definition), digests.get("metadata"), events.now(), shelf, digests.get("cloud_init"))
         plan = plan_vm(request, found, desired, self._host_lacks(request, found, desired))
         if shelf is not None and plan.definition is not None:
             self._shelves.claim(plan.definition)
-        return plan if request.metadata is None else dataclasses.replace(plan, metadata={"metadata": request.metadata})
+        return dataclasses.replace(plan, metadata=secrets) if secrets else plan
 
     def foresee(self, plans: t.Sequence[Plan]) -> dict[str, t.Union[Plan, InvalidArgument]]:
         """The plans by name, with what their launching would lack; or what the VMM could not be told."""
         wanted = [
-            (plan.definition, (plan.metadata or {}).get("metadata"))
+            (plan.definition, plan.metadata)
             for plan in plans
             if plan.definition is not None and not plan.would_need and any(step.action in ("define", "update", "start") for step in plan.steps)
         ]

@@ -40,11 +40,11 @@ GONE_S = 1.0
 # --- starting -----------------------------------------------------------------------------------------------
 def start(context: Context, works: t.Sequence[Work]) -> None:
     def write(work: Work) -> None:
-        before_start(work)
+        before_start(context, work)
         if not work.launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
             definition = work.wanted()
-            write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name).get("metadata")))
+            write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name)))
 
     limit_s = START_S + START_EACH_S * (len(works) - 1)
     for supervisor, listed in by_supervisor(context, _on_networks(context, attempt(context, works, write))):

@@ -75,7 +75,7 @@ def test_the_test_of_the_matrix_sees_what_is_missing() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_matrix_speaks_of_nothing_else(backend: str) -> None:
-    beside = {"metadata", "restart_policy.on_reboot", "restart_policy.on_crash", "restart_policy.max_per_hour", "security.jail"}
+    beside = {"metadata", "cloud_init", "restart_policy.on_reboot", "restart_policy.on_crash", "restart_policy.max_per_hour", "security.jail"}
     known = {*LEAVES, *beside}
     for leaf in LEAVES:
         part = leaf

@@ -118,7 +118,7 @@ def _plan(situation: Situation, backend: str, config: t.Any, beside: t.Mapping[s
         wired = dataclasses.replace(made.definition, generated={**made.definition.generated, **GENERATED})
         again = Definition.from_json(wired.to_json(), "vm.json")
         assert again == wired, "what is written is what is read"
-        assert any(file.path == LAYOUT.vm("web").launch and file.text for file in launch_of(LAYOUT.vm("web"), again, request.metadata).files)
+        assert any(file.path == LAYOUT.vm("web").launch and file.text for file in launch_of(LAYOUT.vm("web"), again, {"metadata": request.metadata}).files)
     return made
 
 

@@ -127,6 +127,8 @@ CAPABILITIES = Capabilities(
         "backend_options.cloudhypervisor": yes(),
         "backend_options.firecracker": inert(),
         "backend_options.qemu": inert(),
+        "cloud_init=nocloud": yes(note="a seed disk that we make"),
+        "cloud_init=mmds": no(_NO_METADATA),
         "metadata": no(_NO_METADATA),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": no("it reboots the guest in the same process, and nothing outside can stop it there"),

@@ -124,6 +124,8 @@ CAPABILITIES = Capabilities(
         "backend_options.cloudhypervisor": inert(),
         "backend_options.firecracker": yes(),
         "backend_options.qemu": inert(),
+        "cloud_init=nocloud": yes(note="a seed disk that we make"),
+        "cloud_init=mmds": yes("1.1", note="without a disk, through MMDS; cloud-init's EC2 source reads it"),
         "metadata": yes("1.1", note="MMDS version 2, read by the guest at 169.254.169.254"),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": yes(),

@@ -119,6 +119,8 @@ CAPABILITIES = Capabilities(
         "backend_options.qemu": yes(),
         "backend_options.qemu.args": yes(),
         "backend_options.qemu.machine": yes(),
+        "cloud_init=nocloud": yes(note="a seed disk that we make"),
+        "cloud_init=mmds": no(_NO_METADATA),
         "metadata": no(_NO_METADATA),
         "restart_policy.on_reboot=restart": yes(),
         "restart_policy.on_reboot=stop": yes(),
