@@ -86,12 +86,17 @@ class ImageStore:
         return os.path.isfile(image.path)
 
     def by_recipe(self, recipe: str) -> t.Optional[Image]:
-        """An image of any name that was made by this very recipe, and is there."""
+        """An image of any name that was made by this very recipe, and is there with all that belongs to it."""
         for name in self.names():
             image = self.find(name)
-            if image is not None and recipe and image.recipe == recipe and self.has_content(image):
+            if image is not None and recipe and image.recipe == recipe and self.has_content(image) and self.has_published(image):
                 return image
         return None
+
+    @staticmethod
+    def has_published(image: Image) -> bool:
+        """Whether a kernel is under its name and version; true for what is published nowhere."""
+        return not image.facts.get("published") or os.path.isfile(str(image.facts.get("kernel_path")))
 
     def users(self, image: Image) -> list[str]:
         """Who needs the content, sorted: C(vm:web), C(disk:data), C(host default kernel). Other names of the content are no users."""
@@ -134,10 +139,25 @@ class ImageStore:
         if not os.path.isdir(self.layout.images):
             return
         with self._content_locked(f"release the images of {user}"):
+            self._mark()
             self._users.drop(user, digest)
             self._sweep()
 
     # --- making and removing --------------------------------------------------------------------------
+    def has_remains(self, name: str) -> bool:
+        """Whether there is anything of the name, also what a killed task left."""
+        return os.path.lexists(os.path.dirname(self.description(name))) or os.path.lexists(self.work(name))
+
+    def finish(self) -> None:
+        """Removes content that a task would have removed that was killed before it did."""
+        if os.path.lexists(self._unswept):
+            with self._content_locked("remove content that nobody needs"):
+                self._sweep()
+
+    @property
+    def _unswept(self) -> str:
+        return f"{self.layout.images}/.unswept"
+
     def make_work(self, name: str) -> str:
         """The directory for what is under way, made if need be."""
         path = self.work(name)
@@ -157,6 +177,7 @@ class ImageStore:
                 raise NotFound(f"The content {final.path} is gone. Run the task again.")
             ensure_dir(os.path.dirname(self.description(image.name)), 0o700)
             body = {"schema_version": SCHEMA, **final.as_dict()}
+            self._mark()
             write_atomic(self.description(image.name), json.dumps(body, indent=1, sort_keys=True) + "\n")
             self._sweep()
         return final
@@ -175,9 +196,10 @@ class ImageStore:
     def remove(self, name: str) -> bool:
         """Forgets the name and what is under way for it; content that nobody else needs goes too. False when there was nothing."""
         directory = os.path.dirname(self.description(name))
-        if not os.path.lexists(directory) and not os.path.lexists(self.work(name)):
+        if not self.has_remains(name):
             return False
         with self._content_locked(f"remove the image {name}"):
+            self._mark()
             # The description first: without it the name stands for nothing.
             with os_errors(f"remove {directory}"):
                 remove(self.description(name))
@@ -185,6 +207,10 @@ class ImageStore:
             remove_tree(self.work(name))
             self._sweep()
         return True
+
+    def _mark(self) -> None:
+        """Says that there may soon be content which nobody needs, before that is so."""
+        write_note(self._unswept, {})
 
     def _sweep(self) -> None:
         """Removes content that nobody needs. A description that cannot be read stops it: what it needs is not known."""
@@ -195,6 +221,8 @@ class ImageStore:
                 with os_errors(f"remove the content {entry}"):
                     remove(f"{self.layout.images}/.content/{entry}")
         self._users.tidy()
+        with os_errors(f"remove {self._unswept}"):
+            remove(self._unswept)
 
 
 def digest_file(path: str, beat: t.Callable[[int], None] = lambda done: None) -> str:

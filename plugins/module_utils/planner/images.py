@@ -26,7 +26,8 @@ class Observed:
 
     C(has_content), C(has_published): whether the files that C(image) speaks of are there. C(fingerprint): what tells one state of a source on the host from
     another, and digests of files that are put in. C(newer): what a look at a remote source (C(refresh)) found to be new; empty when nothing.
-    C(equal): an image of any name that was made by the recipe asked for, where that is known beforehand. C(users): who needs the content."""
+    C(equal): an image of any name that was made by the recipe asked for, where that is known beforehand. C(users): who needs the content.
+    C(has_remains): whether a killed task has left something of the name."""
 
     image: t.Optional[Image] = None
     has_content: bool = False
@@ -35,6 +36,7 @@ class Observed:
     newer: str = ""
     equal: t.Optional[Image] = None
     users: tuple[str, ...] = ()
+    has_remains: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,9 @@ def known_source_digest(request: ImageRequest) -> str:
 
 def _removal(request: ImageRequest, observed: Observed, before: t.Mapping[str, t.Any]) -> ImagePlan:
     if observed.image is None:
-        return ImagePlan(request.name)
+        if not observed.has_remains:
+            return ImagePlan(request.name)
+        return ImagePlan(request.name, (ImageStep("remove"),), "a task that was cut off has left something of it")
     if observed.users and not request.force:
         raise FailedPrecondition(
             f"The image {request.name!r} is used by {', '.join(observed.users)}. Remove those first, or forget the name alone with force: true, "

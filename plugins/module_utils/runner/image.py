@@ -54,17 +54,16 @@ class _Task:
     def run(self) -> Outcome:
         observed = observe(self.request, self.store, self.work)
         plan = plan_image(self.request, observed)
-        if not plan.changed:
-            return self._outcome(plan, observed.image)
-        if not self.call.act:
+        if self.call.act and not plan.changed:
+            self._finish()
+        if not plan.changed or not self.call.act:
             return self._outcome(plan, observed.image)
         if plan.has("transfer") and self.request.upload is not None and not self.request.upload.path:
             return Outcome({"changed": False, "upload_needed": True, "name": self.request.name})
         return self._act()
 
     def _act(self) -> Outcome:
-        verb = "remove" if self.request.state == "absent" else "make"
-        with self.store.locked(self.request.name, f"{verb} the image {self.request.name}", float(self.call.options.get("lock_timeout", 60))):
+        with self._locked():
             # Somebody else may have made it while we waited.
             observed = observe(self.request, self.store, self.work)
             plan = plan_image(self.request, observed)
@@ -74,11 +73,22 @@ class _Task:
                 self._make(observed)
         return self._outcome(plan, self.store.find(self.request.name))
 
+    def _finish(self) -> None:
+        """What a task that was killed has left behind, though it had done what mattered."""
+        self.store.finish()
+        if os.path.lexists(self.work.dir):
+            with self._locked():
+                remove_tree(self.work.dir)
+
+    def _locked(self) -> t.ContextManager[t.Any]:
+        verb = "remove" if self.request.state == "absent" else "make"
+        return self.store.locked(self.request.name, f"{verb} the image {self.request.name}", float(self.call.options.get("lock_timeout", 60)))
+
     # --- steps ----------------------------------------------------------------------------------------
     def _remove(self, observed: Observed) -> None:
-        self.store.remove(self.request.name)
         if observed.image is not None and observed.image.kind == "kernel" and not observed.users:
             kernels.remove_all(self.store.layout, self.request.name)
+        self.store.remove(self.request.name)
 
     def _make(self, observed: Observed) -> None:
         self.store.make_work(self.request.name)

@@ -29,7 +29,7 @@ def observe(request: ImageRequest, store: ImageStore, work: Work) -> Observed:
     """NotFound where a source on the host is missing."""
     image = store.find(request.name)
     if request.state == "absent":
-        return Observed(image=image, users=tuple(store.users(image)) if image else ())
+        return Observed(image=image, users=tuple(store.users(image)) if image else (), has_remains=store.has_remains(request.name))
     added = {path: digest_file(_there(path)) for path in request.additions.sources()}
     known = known_source_digest(request)
     is_known = image is not None and bool(known) and known == image.source.get("digest")
@@ -40,7 +40,7 @@ def observe(request: ImageRequest, store: ImageStore, work: Work) -> Observed:
     return Observed(
         image=image,
         has_content=image is not None and store.has_content(image),
-        has_published=image is None or not image.facts.get("published") or os.path.isfile(str(image.facts["kernel_path"])),
+        has_published=image is None or store.has_published(image),
         fingerprint=fingerprint,
         newer=_newer(request, image, work) if image is not None and request.refresh else "",
         equal=equal,

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""C(vmcp_vm) and C(vmcp_vms) as Ansible builds and ships them, run in processes of its own: many at once, or killed at a chosen point."""
+"""C(vmcp_vm), C(vmcp_vms) and C(vmcp_image) as Ansible builds and ships them, run in processes of its own: many at once, or killed at a chosen point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, P
 
 MODULES = "ansible_collections.unkey.vmcp.plugins.modules"
 # What Ansible is asked, so that it builds them: nothing is there, and nothing is done.
-_TRIFLES: dict[str, dict[str, t.Any]] = {"vmcp_vm": {"name": "nobody", "state": "absent"}, "vmcp_vms": {"vms": [{"name": "nobody", "state": "absent"}]}}
+_TRIFLES: dict[str, dict[str, t.Any]] = {
+    "vmcp_vm": {"name": "nobody", "state": "absent"},
+    "vmcp_vms": {"vms": [{"name": "nobody", "state": "absent"}]},
+    "vmcp_image": {"name": "nobody", "state": "absent"},
+}
 DEADLINE_S = 60
 # The last line that a module prints is its result; warnings of libraries may come before.
 

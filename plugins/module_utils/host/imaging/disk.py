@@ -24,6 +24,8 @@ from .work import Work
 _MEMORY_BYTES = 4 << 30
 _DESCRIPTOR_MAX_BYTES = 1 << 20
 _VMDK_TYPES = ("monolithicsparse", "streamoptimized")
+# All is well; leaked clusters, which only take room; a format that cannot be checked.
+_CHECKED = (0, 3, 63)
 _OUT_OPTIONS = {"raw": (), "qcow2": ("-o", "compat=1.1"), "vhdx": ("-o", "subformat=dynamic")}
 
 
@@ -98,7 +100,10 @@ def _check_vdi(path: str) -> str:
     head = read_head(path, 0x200)
     kind = struct.unpack_from("<I", head, 0x4C)[0] if len(head) >= 0x200 else 0
     # The uuid of what it is linked to.
-    return "" if kind in (1, 2) and not any(head[0x1A8:0x1B8]) else "is a VDI that builds on another file"
+    if kind not in (1, 2) or any(head[0x1A8:0x1B8]):
+        return "is a VDI that builds on another file"
+    data, block, allocated = (struct.unpack_from("<I", head, offset)[0] for offset in (0x158, 0x178, 0x184))
+    return "" if data + block * allocated <= os.path.getsize(path) else "is a VDI that ends too early"
 
 
 def _check_vpc(path: str) -> str:
@@ -137,7 +142,18 @@ def virtual_size(path: str, source_format: str, work: Work, what: str) -> int:
     if info.get("backing-filename") or info.get("encrypted") or specific.get("data-file") or len(specific.get("extents") or []) > 1:
         raise FailedPrecondition(f"{what} reaches for other files ({said[:200]}), so it is refused.")
     work.refuse_over(size, f"The disk in {what}")
+    _refuse_damaged(path, source_format, work, what)
     return size
+
+
+def _refuse_damaged(path: str, source_format: str, work: Work, what: str) -> None:
+    """What was cut off reads as zeros, which nobody would notice. qemu-img knows how to check most formats."""
+    with os_errors(f"read {path}"), open(path, "rb") as source:
+        argv = ["qemu-img", "check", "-f", source_format, _as_file(source)]
+        try:
+            tools.run(argv, work, f"checking {what}", limits=_limits(), pass_fds=[source.fileno()], ok=_CHECKED)
+        except FailedPrecondition as exc:
+            raise FailedPrecondition(f"{what} is damaged or cut off. Fetch it again, and give its checksum. {exc.msg}") from exc
 
 
 def convert(source_path: str, source_format: str, target_path: str, target_format: str, work: Work, what: str) -> None:
