@@ -203,7 +203,7 @@ def _derived(derive: t.Callable[[str, str, int], str], name: str, nic_id: str, *
 
 def _mac(name: str, nic_id: str, salt: int) -> str:
     """Stable: the same host, VM and NIC give the same address again after a removal. The machine id keeps hosts on one network apart."""
-    octets = bytearray(hashlib.sha256(f"mac\0{_machine_id()}\0{name}\0{nic_id}\0{salt}".encode()).digest()[:6])
+    octets = bytearray(hashlib.sha256(f"mac\0{machine_id()}\0{name}\0{nic_id}\0{salt}".encode()).digest()[:6])
     octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered
     return ":".join(f"{octet:02x}" for octet in octets)
 
@@ -213,7 +213,7 @@ def _tap(name: str, nic_id: str, salt: int) -> str:
     return "vm" + hashlib.sha256(f"tap\0{name}\0{nic_id}\0{salt}".encode()).hexdigest()[:12]
 
 
-def _machine_id() -> str:
+def machine_id() -> str:
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         with contextlib.suppress(OSError):
             return read_kernel(path).strip()

@@ -61,11 +61,11 @@ class NetworkDefinition:
     @property
     def ipv4(self) -> t.Optional[str]:
         """The host's address with prefix length (C(10.80.0.1/24)), which is the guests' gateway; None without one."""
-        return self.generated.get("ipv4") or self.settings.get("ipv4")
+        return self.generated.get("ipv4") or self.settings.get("ipv4") or None
 
     @property
     def ipv6(self) -> t.Optional[str]:
-        return self.generated.get("ipv6") or self.settings.get("ipv6")
+        return self.generated.get("ipv6") or self.settings.get("ipv6") or None
 
     @property
     def gateways(self) -> tuple[str, ...]:

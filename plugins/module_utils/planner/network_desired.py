@@ -47,6 +47,9 @@ def desired_network(request: NetworkRequest, situation: NetworkSituation) -> Des
         _tunnel(generated, settings, situation.host, violations)
     elif kind in ("bridge", "uplink"):
         _mtu(generated, settings, situation.host)
+    if kind in (*OWN, "uplink"):
+        # Hosts that were copied from one have one id, and the bridges of a vxlan meet.
+        generated.setdefault("mac", bridge_mac(request.name, f"{situation.host.machine}{generated.get('local', '')}"))
     if not violations:
         generated["ranges"] = _ranges(generated, settings, violations)
     definition = NetworkDefinition(request.name, kind, {key: value for key, value in settings.items() if key != "kind"}, generated)
@@ -88,8 +91,6 @@ def _name_interfaces(generated: dict[str, t.Any], name: str, settings: t.Mapping
             generated[key] = chosen
     if kind == "adopted":
         generated["bridge"] = settings["interface"]
-    elif "bridge" in wanted:
-        generated.setdefault("mac", bridge_mac(name))
 
 
 def _mtu(generated: dict[str, t.Any], settings: t.Mapping[str, t.Any], host: HostNetwork) -> None:

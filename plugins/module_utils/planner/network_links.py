@@ -41,9 +41,10 @@ def interface_name(prefix: str, network: str) -> str:
     return name if len(name) <= IFNAME_MAX else f"{prefix}-{hashlib.sha256(network.encode()).hexdigest()[:12]}"
 
 
-def bridge_mac(network: str) -> str:
-    """A bridge without a MAC address of its own has the lowest of its ports: guests would lose their gateway whenever a VM starts."""
-    return "02:" + ":".join(f"{octet:02x}" for octet in hashlib.sha256(f"bridge\0{network}".encode()).digest()[:5])
+def bridge_mac(network: str, machine: str) -> str:
+    """A bridge without a MAC address of its own has the lowest of its ports: guests would lose their gateway whenever a VM starts. C(machine): whatever
+    tells this host from others that the network reaches."""
+    return "02:" + ":".join(f"{octet:02x}" for octet in hashlib.sha256(f"bridge\0{machine}\0{network}".encode()).digest()[:5])
 
 
 def wanted_links(network: NetworkDefinition) -> tuple[WantedLink, ...]:
@@ -53,7 +54,7 @@ def wanted_links(network: NetworkDefinition) -> tuple[WantedLink, ...]:
     bridge = network.bridge or ""
     if network.kind in ("bridge", "vxlan", "uplink"):
         addresses = tuple(address for address in (network.ipv4, network.ipv6) if address)
-        made.append(WantedLink(bridge, "bridge", network.mtu, addresses=addresses, info={"mac": network.generated.get("mac", bridge_mac(network.name))}))
+        made.append(WantedLink(bridge, "bridge", network.mtu, addresses=addresses, info={"mac": network.generated["mac"]}))
     if network.kind == "vxlan":
         local = network.generated.get("local")
         peers = tuple(peer for peer in network.generated.get("peers", ()) if peer != local)

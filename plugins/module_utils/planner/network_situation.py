@@ -34,11 +34,12 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class HostNetwork:
-    """The host's network as found. C(addresses): by interface, with prefix lengths."""
+    """The host's network as found. C(addresses): by interface, with prefix lengths. C(machine): the host's own id."""
 
     links: t.Mapping[str, Link] = dataclasses.field(default_factory=dict)
     addresses: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    machine: str = ""
 
     def interface_of(self, address: str) -> t.Optional[str]:
         """The interface that has an address."""

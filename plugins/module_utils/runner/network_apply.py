@@ -131,7 +131,7 @@ class _Work:
         if "nft" not in self.found.missing_programs:
             foreign.remove(store, name)
             rules.remove(store, name)
-        netlink.remove(wanted_links(self.plan.before) if self.plan.before else _by_name(name))
+        netlink.remove(wanted_links(self.plan.before) if self.plan.before else _by_name(name, self.found.host.machine))
         needed = {key for other in self.found.others for key in needed_sysctls(other)}
         sysctls.restore(store, needed)
         remove_tree(files.run, sync=False)
@@ -140,7 +140,7 @@ class _Work:
         remove_tree(files.dir)
 
 
-def _by_name(name: str) -> tuple[WantedLink, ...]:
+def _by_name(name: str, machine: str) -> tuple[WantedLink, ...]:
     """What may be there of a network whose definition cannot be read."""
-    bridge = WantedLink(interface_name("vn", name), "bridge", info={"mac": bridge_mac(name)})
+    bridge = WantedLink(interface_name("vn", name), "bridge", info={"mac": bridge_mac(name, machine)})
     return (bridge, WantedLink(interface_name("vx", name), "vxlan"), WantedLink(interface_name("vl", name), "vlan"))

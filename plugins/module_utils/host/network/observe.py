@@ -15,6 +15,7 @@ from ...planner import network_dns
 from ...planner.network_links import batch, boot_script, needed_sysctls, wanted_links
 from ...planner.network_rules import chains_of, rules_file
 from ...planner.network_situation import NetworkSituation
+from ..allocation_table import machine_id
 from ..files import is_as
 from ..supervisors import registry
 from ..writing import FileText
@@ -43,7 +44,7 @@ def situation(store: NetworkStore, name: str, uid: int) -> NetworkSituation:
     files = store.files(name)
     return NetworkSituation(
         name=name,
-        host=netlink.observe(),
+        host=dataclasses.replace(netlink.observe(), machine=machine_id()),
         definition=definition,
         broken=broken,
         remains=os.path.lexists(files.dir) or os.path.lexists(files.run),
