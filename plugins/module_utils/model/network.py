@@ -56,6 +56,10 @@ def validate_network(params: t.Mapping[str, t.Any], stored: t.Optional[t.Mapping
         violations.append(Violation("allow_disruption", f"must be one of {', '.join(DISRUPTIONS_OF_NETWORKS)}."))
     lock_timeout = _lock_timeout(given, violations)
     merged = {**(stored or {}), **{key: value for key, value in given.items() if key in STORED}}
+    if stored and state == "present" and merged.get("kind") != stored.get("kind"):
+        # What else does not fit the other kind would only be an echo of this.
+        text = f"cannot become {merged.get('kind')!s:.40}: network {name} is of kind {stored.get('kind')}. Remove it first (state: absent)."
+        return None, [*violations, Violation("kind", text)]
     settings = _settings(merged, violations) if state == "present" else dict(stored or {})
     if violations:
         return None, violations

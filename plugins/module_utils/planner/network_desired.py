@@ -38,9 +38,6 @@ def desired_network(request: NetworkRequest, situation: NetworkSituation) -> Des
     stored = situation.definition
     settings = request.settings
     kind = settings["kind"]
-    if stored is not None and stored.kind != kind:
-        violations.append(Violation("kind", f"cannot become {kind}: network {request.name} is of kind {stored.kind}. Remove it first (state: absent)."))
-        return DesiredNetwork(stored, tuple(violations), tuple(lacks))
     generated = dict(stored.generated) if stored else {}
     _name_interfaces(generated, request.name, settings, situation, lacks)
     if kind == "vxlan":

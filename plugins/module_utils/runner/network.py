@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ..call import Call, Outcome
-from ..errors import FailedPrecondition, InvalidArgument, VmcpError
+from ..errors import FailedPrecondition, InvalidArgument, Unavailable, VmcpError
 from ..host.layout import Layout
 from ..host.locks import held
 from ..host.network.store import NetworkStore
@@ -87,11 +87,15 @@ class _Task:
             kernel.refuse_lacks(plan.definition)
 
     def _settled(self, plan: NetworkPlan) -> NetworkSituation:
-        """The network after the steps. Internal when they have not led where they should."""
-        from ..host.network import observe
-
-        found = observe.situation(self.store, self.name, self.call.uid)
-        return observe.compared(self.store, found, plan.definition) if plan.definition else found
+        """The network after the steps. Unavailable when it is not what they should have made of it: somebody else is at it, or dnsmasq ended at once."""
+        found, again = self._plan()
+        if again.actions:
+            raise Unavailable(
+                f"Network {self.name} is not as it was made a moment ago ({', '.join(again.actions)}). Another program changes what is ours, or dnsmasq ended: "
+                "see the host's log and run the task again.",
+                details={"changed": True, "actions": list(plan.actions)},
+            )
+        return found
 
     # --- telling ------------------------------------------------------------------------------------------
     def _say_wait(self, holder: object) -> None:

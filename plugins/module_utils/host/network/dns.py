@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
-import time
 import typing as t
 
 from ...errors import DeadlineExceeded, FailedPrecondition
@@ -26,7 +26,6 @@ if t.TYPE_CHECKING:
     from ...model.network_definition import Member, NetworkDefinition
 
 STOP_TIMEOUT_S = 5.0
-_POLL_S = 0.02
 
 
 def running(files: NetworkFiles) -> t.Optional[int]:
@@ -71,18 +70,28 @@ def start(files: NetworkFiles) -> None:
 def stop(files: NetworkFiles) -> None:
     """Ends it and forgets that it was started. DeadlineExceeded when it does not end."""
     pid = running(files)
-    if pid is not None:
+    if pid is not None and not _end(pid):
+        raise DeadlineExceeded(f"dnsmasq of network {files.name} (process {pid}) does not end. Look at it and run the task again.")
+    remove(files.dns_pid)
+
+
+def _end(pid: int) -> bool:
+    """By a descriptor, which says when the process is gone with its sockets: its command line is gone before them."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while running(files) is not None and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-            if running(files) is None:
-                break
-        else:
-            raise DeadlineExceeded(f"dnsmasq of network {files.name} (process {pid}) does not end. Look at it and run the task again.")
-    remove(files.dns_pid)
+                signal.pidfd_send_signal(descriptor, number)
+            if poll.poll(STOP_TIMEOUT_S * 1000):
+                return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def release(network: NetworkDefinition, gone: t.Sequence[Member]) -> None:

@@ -164,16 +164,16 @@ def _correct(ipr: t.Any, link: WantedLink, host: HostNetwork) -> None:
 
 
 def _set_addresses(ipr: t.Any, link: WantedLink, index: int, there: t.Sequence[str]) -> None:
-    """The new one first: dnsmasq and what listens on the old one are told in this order that it moved."""
+    """The old ones first: with the first address of a subnet the kernel takes away all others of it."""
+    for address in there:
+        if address not in link.addresses and not address.lower().startswith("fe80:"):
+            ip, _slash, length = address.partition("/")
+            ipr.addr("del", index=index, address=ip, prefixlen=int(length))
     for address in link.addresses:
         if address not in there:
             ip, _slash, length = address.partition("/")
             extra = {"flags": 0x02} if ":" in ip else {}  # IFA_F_NODAD: it is usable at once, and the network is ours
             ipr.addr("add", index=index, address=ip, prefixlen=int(length), **extra)
-    for address in there:
-        if address not in link.addresses and not address.lower().startswith("fe80:"):
-            ip, _slash, length = address.partition("/")
-            ipr.addr("del", index=index, address=ip, prefixlen=int(length))
 
 
 def remove(links: t.Sequence[WantedLink]) -> None:

@@ -1,0 +1,106 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest asks for its address as DHCP clients do: before it has one, from its own MAC address."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.networks import leave_all
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import Ground, Vm
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
+
+# Discover, request, and what was acknowledged, as JSON; null when nobody answers.
+_CLIENT = r"""
+import json, socket, struct, sys, time
+interface = "eth0"
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+s.bind((interface, 0x0800))
+s.settimeout(0.5)
+mac = s.getsockname()[4]
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+def send(options):
+    body = struct.pack("!BBBBIHH16s16s64s128s", 1, 1, 6, 0, 4711, 0, 0x8000, b"", mac, b"", b"") + bytes([99, 130, 83, 99]) + options + b"\xff"
+    body = body.ljust(300, b"\0")
+    udp = struct.pack("!HHHH", 68, 67, 8 + len(body), 0) + body
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    s.send(b"\xff" * 6 + mac + b"\x08\x00" + head + udp)
+
+def answer():
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        try:
+            frame = s.recv(2048)
+        except TimeoutError:
+            continue
+        if frame[23] != 17 or frame[36:38] != b"\0\x44" or frame[46:50] != struct.pack("!I", 4711):
+            continue
+        options, at, data = {}, 0, frame[42 + 240:]
+        while data[at] != 255:
+            if data[at]:
+                options[data[at]] = data[at + 2 : at + 2 + data[at + 1]]
+                at += 1 + data[at + 1]
+            at += 1
+        return socket.inet_ntoa(frame[58:62]), options
+    return None
+
+send(bytes([53, 1, 1, 55, 5, 1, 3, 6, 15, 26]))
+offer = answer()
+if offer is None:
+    print("null")
+    sys.exit()
+send(bytes([53, 1, 3, 50, 4]) + socket.inet_aton(offer[0]) + bytes([54, 4]) + offer[1][54] + bytes([55, 6, 1, 3, 6, 15, 26, 12]))
+address, options = answer()
+print(json.dumps({
+    "kind": options[53][0], "address": address, "mask": socket.inet_ntoa(options[1]), "router": socket.inet_ntoa(options[3]),
+    "dns": socket.inet_ntoa(options[6]), "domain": options[15].decode(), "mtu": int.from_bytes(options[26], "big"), "name": options.get(12, b"").decode(),
+}))
+"""
+
+
+def asks(vm: Vm) -> t.Any:
+    """As a guest that has no address yet."""
+    vm.inside.run("ip", "addr", "flush", "dev", "eth0", "scope", "global")
+    return json.loads(vm.inside.run("python3", "-c", _CLIENT))
+
+
+def test_a_guest_gets_its_own_address_and_nobody_else_any(ground: Ground) -> None:
+    ground.network(ipv4="10.80.0.1/24", nat=True, dhcp=True, mtu=1400)
+    web, stranger = ground.vm("web"), ground.vm("stranger")
+    assert asks(web) == {
+        "kind": 5,
+        "address": web.address,
+        "mask": "255.255.255.0",
+        "router": "10.80.0.1",
+        "dns": "10.80.0.1",
+        "domain": "apps.internal",
+        "mtu": 1400,
+        "name": "web",
+    }
+    (told,) = [member for member in ground.info()["members"] if member["vm"] == "web"]
+    assert told["leases"][web.address] > time.time()
+    ground.host.call(leave_all, ground.store, ["stranger"], time.monotonic() + 9)
+    assert asks(stranger) is None
+
+
+def test_an_address_that_was_given_back_is_another_guests_at_once(ground: Ground) -> None:
+    """dnsmasq keeps a lease that it has given: it must hear that the VM is gone."""
+    ground.network(ipv4="10.80.0.1/24", dhcp=True)
+    old = ground.vm("old", address="10.80.0.9")
+    assert asks(old)["address"] == "10.80.0.9"
+    ground.host.call(leave_all, ground.store, ["old"], time.monotonic() + 9)
+    new = ground.vm("new", address="10.80.0.9")
+    assert asks(new)["address"] == "10.80.0.9"
