@@ -115,6 +115,7 @@ class _Work:
         if self.under_systemd:
             if not self.definition.dhcp:
                 units.stop_dns(self.plan.name)
+                dns.stop(files)
             elif self.found.dns == "running" or "enable" not in self.plan.actions:
                 units.restart_dns(self.plan.name)
             return

@@ -24,6 +24,7 @@ _HEAD = "# Written by unkey.vmcp; changes are overwritten. Put your own into a d
 _DIR = f"{SYSTEM_STATE_DIR}/networks/%i"
 
 # - After other firewalls, whose chains our rules are put in; with nftables.service, which empties all tables when it is restarted.
+# - dnsmasq goes into the background once it serves: what waits for its unit can rely on it.
 # - Nothing is taken down when the unit stops: VMs run on the network, and a removal is the task's business.
 _UNITS = {
     NETWORK: f"""{_HEAD}[Unit]
@@ -46,9 +47,10 @@ Before={NETWORKS_TARGET}
 StartLimitIntervalSec=0
 
 [Service]
-Type=exec
+Type=forking
+PIDFile={SYSTEM_RUN_DIR}.networks/%i/dnsmasq.pid
 ExecStartPre=/bin/mkdir -p {SYSTEM_RUN_DIR}.networks/%i
-ExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file={_DIR}/dns/dnsmasq.conf
+ExecStart=/usr/sbin/dnsmasq --conf-file={_DIR}/dns/dnsmasq.conf
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1s
