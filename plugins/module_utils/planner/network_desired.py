@@ -47,6 +47,8 @@ def desired_network(request: NetworkRequest, situation: NetworkSituation) -> Des
     if kind in (*OWN, "uplink"):
         # Hosts that were copied from one have one id, and the bridges of a vxlan meet.
         generated.setdefault("mac", bridge_mac(request.name, f"{situation.host.machine}{generated.get('local', '')}"))
+    if settings.get("ipv6") and kind in OWN and situation.host.advertised:
+        generated.setdefault("advertised", list(situation.host.advertised))
     if not violations:
         generated["ranges"] = _ranges(generated, settings, violations)
     definition = NetworkDefinition(request.name, kind, {key: value for key, value in settings.items() if key != "kind"}, generated)

@@ -130,7 +130,7 @@ def boot_script(network: NetworkDefinition, directory: str, sysctls: t.Mapping[s
     lines = [_HEAD.format(name=network.name, dir=shlex.quote(directory))]
     for link in wanted_links(network):
         lines += _make_lines(link)
-    lines += [f"say {name} {value}\n" for name, value in sorted({**sysctls, **own_sysctls(network)}.items())]
+    lines += [f"say {name} {value}\n" for name, value in {**sysctls, **own_sysctls(network)}.items()]
     lines.append("ip -batch links\n")
     if has_rules:
         lines += ["nft -f rules.nft\n", "nft -f members.nft\n"]
@@ -167,12 +167,14 @@ def own_sysctls(network: NetworkDefinition) -> dict[str, str]:
 
 
 def needed_sysctls(network: NetworkDefinition) -> dict[str, str]:
-    """Settings of the whole host that the network needs, which are restored when none does any more."""
+    """Settings of the whole host that the network needs, which are restored when none does any more. In the order in which they are set."""
     if network.kind not in ("bridge", "vxlan") or not (network.settings.get("nat") or network.settings.get("forward")):
         return {}
     wanted = {}
     if network.ipv4:
         wanted["ipv4/ip_forward"] = "1"
     if network.ipv6:
+        # First, because a host that forwards forgets at once what routers have told it.
+        wanted.update({f"ipv6/conf/{device}/accept_ra": "2" for device in network.generated.get("advertised", ())})
         wanted["ipv6/conf/all/forwarding"] = "1"
     return wanted

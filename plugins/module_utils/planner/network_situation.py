@@ -34,12 +34,14 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class HostNetwork:
-    """The host's network as found. C(addresses): by interface, with prefix lengths. C(machine): the host's own id."""
+    """The host's network as found. C(addresses): by interface, with prefix lengths. C(machine): the host's own id. C(advertised): interfaces by which the
+    host learns its IPv6 default route from a router, which it no longer does once it forwards, unless told to."""
 
     links: t.Mapping[str, Link] = dataclasses.field(default_factory=dict)
     addresses: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     machine: str = ""
+    advertised: tuple[str, ...] = ()
 
     def interface_of(self, address: str) -> t.Optional[str]:
         """The interface that has an address."""

@@ -16,6 +16,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.network_definitio
     members_from_json,
     members_to_json,
 )
+from ansible_collections.unkey.vmcp.tests.cases import FIXTURES
 
 APPS: dict[str, t.Any] = {"name": "apps", "ipv4": "10.80.0.1/24"}
 
@@ -129,3 +130,15 @@ def test_definitions_are_read_as_they_were_written_with_keys_of_later_versions()
 def test_what_is_no_definition_says_so(text: str, error: type[Exception], part: str) -> None:
     with pytest.raises(error, match=part):
         NetworkDefinition.from_json(text, "here")
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in (FIXTURES / "networks").iterdir()))
+def test_what_every_version_wrote_is_read(version: str) -> None:
+    """Files of every released schema stay here as they were written."""
+    directory = FIXTURES / "networks" / version
+    network = NetworkDefinition.from_json((directory / "network.json").read_text(), "network.json")
+    assert (network.name, network.bridge, network.gateways, network.dhcp) == ("apps", "vn-apps", ("10.80.0.1",), True)
+    (member,) = members_from_json((directory / "members.json").read_text(), "members.json")
+    assert (member.key, member.addresses, member.host) == (("web", "eth0"), ("10.80.0.232",), "web")
+    request, violations = validate_network({"name": "apps"}, {**network.settings, "kind": network.kind})
+    assert request is not None, violations

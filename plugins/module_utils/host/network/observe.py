@@ -14,7 +14,7 @@ from ...errors import VmcpError
 from ...planner import network_dns
 from ...planner.network_links import batch, boot_script, needed_sysctls, wanted_links
 from ...planner.network_rules import chains_of, rules_file
-from ...planner.network_situation import NetworkSituation
+from ...planner.network_situation import HostNetwork, NetworkSituation
 from ..allocation_table import machine_id
 from ..files import is_as
 from ..supervisors import registry
@@ -44,7 +44,7 @@ def situation(store: NetworkStore, name: str, uid: int) -> NetworkSituation:
     files = store.files(name)
     return NetworkSituation(
         name=name,
-        host=dataclasses.replace(netlink.observe(), machine=machine_id()),
+        host=_host(),
         definition=definition,
         broken=broken,
         remains=os.path.lexists(files.dir) or os.path.lexists(files.run),
@@ -55,6 +55,13 @@ def situation(store: NetworkStore, name: str, uid: int) -> NetworkSituation:
         cut_off=os.path.lexists(files.unapplied),
         missing_programs=tuple(program for program in PROGRAMS if not programs.is_there(program)),
     )
+
+
+def _host() -> HostNetwork:
+    host = netlink.observe()
+    names = {f"ipv6/conf/{route.device}/accept_ra": route.device for route in host.routes if route.to == "::/0" and route.device}
+    advertised = tuple(sorted(names[name] for name, value in sysctls.current(names).items() if value == "1"))
+    return dataclasses.replace(host, machine=machine_id(), advertised=advertised)
 
 
 def compared(store: NetworkStore, found: NetworkSituation, definition: NetworkDefinition) -> NetworkSituation:

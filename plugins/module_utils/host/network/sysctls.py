@@ -47,11 +47,11 @@ def ensure(store: NetworkStore, wanted: t.Mapping[str, str]) -> None:
     if not changing:
         return
     before = recorded(store)
-    after = {**{name: now[name] for name in changing}, **before}
+    after = {**before, **{name: now[name] for name in changing if name not in before}}
     if after != before:
         ensure_dir(store.dir, 0o711)
-        write_atomic(store.sysctls, json.dumps({"schema_version": 1, "before": after}, sort_keys=True) + "\n")
-    for name, value in sorted(changing.items()):
+        write_atomic(store.sysctls, json.dumps({"schema_version": 1, "before": after}) + "\n")
+    for name, value in changing.items():
         _write(name, value)
 
 
@@ -59,14 +59,15 @@ def restore(store: NetworkStore, still_needed: t.Collection[str]) -> list[str]:
     """Sets back what no network needs. Those that were."""
     before = recorded(store)
     now = current(before)
-    restored = sorted(name for name in before if name not in still_needed)
-    for name in restored:
+    restored = [name for name in before if name not in still_needed]
+    # The last that was set is the first that is set back.
+    for name in reversed(restored):
         if name in now and now[name] != before[name]:
             _write(name, before[name])
     kept = {name: value for name, value in before.items() if name in still_needed}
     if kept != before:
         if kept:
-            write_atomic(store.sysctls, json.dumps({"schema_version": 1, "before": kept}, sort_keys=True) + "\n")
+            write_atomic(store.sysctls, json.dumps({"schema_version": 1, "before": kept}) + "\n")
         else:
             remove(store.sysctls)
     return restored

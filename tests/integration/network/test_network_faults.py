@@ -254,3 +254,15 @@ def test_namespaces_are_all_that_was_touched() -> None:
     """The machine's own network has no interface of ours."""
     names = [link["ifname"] for link in json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout)]
     assert not [name for name in names if name.startswith(("vn-", "vmt"))]
+
+
+def test_a_host_that_learns_its_way_out_from_a_router_keeps_it_when_it_forwards(ground: Ground) -> None:
+    ground.host.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "wan0")
+    accept = "net.ipv6.conf.wan0.accept_ra"
+    assert ground.host.run("sysctl", "-n", accept).strip() == "1"
+    ground.network(ipv6="fd00:80::1/64", nat=True)
+    assert ground.host.run("sysctl", "-n", accept).strip() == "2"
+    assert not ground.network()["changed"]
+    ground.network(state="absent")
+    assert ground.host.run("sysctl", "-n", accept).strip() == "1"
+    assert {**ground.left_behind(), "routes": []} == NOTHING
