@@ -71,13 +71,14 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(count: int = 3, *, installable: t.Sequence[str] = ()) -> t.Iterator[Fleet]:
-    """C(installable): Debian packages (with what they depend on) that the hosts can install from the fleet's own server, and nothing else."""
+def fleet(count: int = 3, *, installable: t.Sequence[str] = (), work: pathlib.Path | None = None) -> t.Iterator[Fleet]:
+    """C(installable): Debian packages (with what they depend on) that the hosts can install from the fleet's own server, and nothing else. C(work): an
+    empty directory for what belongs to the fleet, instead of a temporary one."""
     check_possible()
     tree = base_tree(PACKAGES)
     with contextlib.ExitStack() as stack:
-        work = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmcp-fleet-")))
-        made = Fleet(work.name.replace("_", "-"), work, {})
+        work = work or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmcp-fleet-")))
+        made = Fleet(f"vmcp-fleet-{os.getpid():x}", work, {})
         _network(stack, made.namespace)
         made.served.mkdir()
         if installable:

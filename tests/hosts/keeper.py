@@ -1,0 +1,211 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps a fleet (fleet.py) for as long as somebody outside of this Python needs it: Molecule's scenarios, or a person who wants hosts to try things on.
+
+    keeper.py up DIR [COUNT]     makes the hosts; DIR/inventory is for ansible-playbook -i
+    keeper.py reboot DIR HOST    off and on again
+    keeper.py crash DIR HOST     as when the power fails; it is on again when this ends
+    keeper.py down DIR           ends and removes all of it
+    keeper.py possible           says why there can be no such hosts here, with code 3
+
+A process of its own has the hosts, and listens on DIR/control.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
+from ansible_collections.unkey.vmcp.tests.hosts.fleet import URL, Fleet, fleet
+from ansible_collections.unkey.vmcp.tests.hosts.nspawn import HostUnavailable, base_tree, check_possible
+from ansible_collections.unkey.vmcp.tests.hosts.releases import Releases, is_real
+
+GREETING = "up on a host of the fleet"
+FIRECRACKER = ("1.16.1", "1.16.2")
+CLOUDHYPERVISOR = ("53.0",)
+# All that roles install on the hosts from Debian.
+INSTALLABLE = (
+    *("acl", "iproute2", "dnsmasq-base", "nftables", "qemu-utils", "e2fsprogs", "xfsprogs", "dosfstools", "python3-venv"),
+    *(("qemu-system-x86",) if os.uname().machine == "x86_64" else ("qemu-system-arm",)),
+)
+# Of the tree's Python.
+PYTHON = "3.11"
+# Where the hosts have the guest's kernel, and how many VMs each is to have.
+GUEST = "/opt/guests/halt/vmlinux"
+VMS = 20
+UP_S = 900
+ANSWER_S = 180
+UNAVAILABLE = 3
+
+
+def backends() -> list[str]:
+    """Those whose VMs can be started: with QEMU they always can."""
+    kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    real = {"firecracker": is_real("firecracker") and is_real("jailer"), "cloudhypervisor": is_real("cloud-hypervisor") and is_real("ch-remote")}
+    return ["qemu", *(backend for backend, there in real.items() if there and kvm)]
+
+
+def wheels() -> pathlib.Path:
+    """The libraries of the modules' runtime, for hosts without an index."""
+    requirements = REPOSITORY / "requirements.txt"
+    kept = base_tree(()).parent / f"wheels-{hashlib.sha256(requirements.read_bytes() + PYTHON.encode()).hexdigest()[:12]}"
+    if not kept.exists():
+        unfinished = kept.with_name(f"unfinished-{os.getpid()}")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--python-version", PYTHON]
+        done = subprocess.run([*command, "-r", str(requirements), "-d", str(unfinished)], capture_output=True, text=True, timeout=UP_S, check=False)
+        if done.returncode != 0:
+            raise HostUnavailable(f"the libraries of the runtime cannot be downloaded: {done.stderr.strip()[-300:]}")
+        unfinished.rename(kept)
+    return kept
+
+
+def vms() -> list[dict[str, t.Any]]:
+    """Groups of identical VMs, one for each backend whose VMs can be started."""
+    found = backends()
+    share = VMS // (2 * len(found))
+    numbers = {backend: share for backend in found} | {found[-1]: VMS - share * (len(found) - 1)}
+    return [{"name": f"{backend}-{{index:02d}}", "count": number, "backend": backend} for backend, number in numbers.items()]
+
+
+def furnish(made: Fleet) -> None:
+    """What the controller has for the hosts: an inventory with the roles' options, releases, a guest."""
+    releases = Releases(made.served)
+    for version in FIRECRACKER:
+        releases.firecracker(version)
+    for version in CLOUDHYPERVISOR:
+        releases.cloudhypervisor(version)
+    releases.firmware()
+    (made.work / "guest").write_bytes(pvh_guest(GREETING, "halt"))
+    inventory = made.work / "inventory"
+    (inventory / "group_vars").mkdir(parents=True)
+    (inventory / "hosts.json").write_text(json.dumps(made.inventory(), indent=2) + "\n")
+    releases.write_variables(
+        URL,
+        inventory / "group_vars" / "hypervisors.json",
+        vmcp_host_wheels=str(wheels()),
+        vmcp_vms=vms(),
+        vmcp_vm_defaults={
+            "state": "running",
+            "kernel": GUEST,
+            "memory": "128M",
+            "wait_for": [{"console": GREETING}],
+            "wait_timeout": 120,
+            "shutdown_timeout": 0,
+            "workload": "persistent",
+        },
+        vmcp_test_guest=str(made.work / "guest"),
+        vmcp_test_kernel=GUEST,
+        vmcp_test_keeper=[sys.executable, str(pathlib.Path(__file__).resolve())],
+        vmcp_test_directory=str(made.work),
+    )
+
+
+def keep(directory: pathlib.Path, count: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *dummy: sys.exit(0))
+    with fleet(count, installable=INSTALLABLE, work=directory) as made, socket.socket(socket.AF_UNIX) as control:
+        furnish(made)
+        control.bind(str(directory / "control"))
+        control.listen()
+        while True:
+            connection = control.accept()[0]
+            with connection, connection.makefile("rw", encoding="utf-8") as stream:
+                verb, *words = stream.readline().split()
+                try:
+                    answer = act(made, verb, *words)
+                except Exception as exc:  # whatever it was, the one who asked is to hear it
+                    answer = f"{verb} failed: {exc}"
+                print(answer, file=stream, flush=True)
+                if verb == "down":
+                    return
+
+
+def act(made: Fleet, verb: str, host: str = "") -> str:
+    if verb == "reboot":
+        made.hosts[host].reboot()
+    elif verb == "crash":
+        made.hosts[host].crash()
+        made.hosts[host].boot()
+    return "ok"
+
+
+def up(directory: pathlib.Path, count: int) -> None:
+    if (directory / "control").exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "keeper.log").open("wb") as log:
+        command = [sys.executable, str(pathlib.Path(__file__).resolve()), "keep", str(directory), str(count)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/")
+    (directory / "pid").write_text(f"{process.pid}\n")
+    deadline = time.monotonic() + UP_S
+    while not (directory / "control").exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            said = (directory / "keeper.log").read_text(errors="replace").strip()
+            print(f"the fleet did not come up: {said[-2000:]}", file=sys.stderr)
+            sys.exit(UNAVAILABLE if process.poll() == UNAVAILABLE else 1)
+        time.sleep(0.1)
+
+
+def ask(directory: pathlib.Path, *words: str) -> None:
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(ANSWER_S)
+        control.connect(str(directory / "control"))
+        with control.makefile("rw", encoding="utf-8") as stream:
+            print(*words, file=stream, flush=True)
+            answer = stream.readline().strip()
+    if answer != "ok":
+        sys.exit(answer or "the keeper of the fleet has ended")
+
+
+def down(directory: pathlib.Path) -> None:
+    """Returns when nothing of it is left: no host, no network, no process."""
+    if not (directory / "control").exists():
+        return
+    pid = int((directory / "pid").read_text())
+    ask(directory, "down")
+    deadline = time.monotonic() + ANSWER_S
+    while os.path.exists(f"/proc/{pid}") and _state(pid) != "Z":
+        if time.monotonic() > deadline:
+            sys.exit(f"the keeper of the fleet, process {pid}, did not end")
+        time.sleep(0.1)
+    for name in ("control", "pid"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _state(pid: int) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def main(verb: str, *words: str) -> None:
+    verbs: dict[str, t.Callable[..., None]] = {
+        "up": lambda directory, count="3": up(pathlib.Path(directory), int(count)),
+        "keep": lambda directory, count: keep(pathlib.Path(directory), int(count)),
+        "down": lambda directory: down(pathlib.Path(directory)),
+        "reboot": lambda directory, host: ask(pathlib.Path(directory), "reboot", host),
+        "crash": lambda directory, host: ask(pathlib.Path(directory), "crash", host),
+        "possible": check_possible,
+    }
+    try:
+        verbs[verb](*words)
+    except HostUnavailable as exc:
+        print(exc, file=sys.stderr)
+        sys.exit(UNAVAILABLE)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
