@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
@@ -32,19 +33,23 @@ def take(store: Store, disks: DiskStore, request: DiskRequest, found: DiskSituat
         disk_images.release(store, f"disk:{request.name}")
         return
     record = _wanted(plan)
+    follows = "grow_filesystem" in plan.steps
     if step == "make":
-        _make(store, disks, request, record, found.origin)
+        _make(store, disks, request, record, found.origin, follows=follows)
         return
     if step == "allocate":
         disk_making.allocate(record)
     elif step == "grow_filesystem":
-        _grow_filesystem(disks, request)
-        return
+        if found.record is None:
+            return  # a part of its making
+        _grow_filesystem(request, record.path, record.name)
     elif step == "grow_live":
         call.require_libraries()
         _grow_live(store, _found(found), record, found.users)
     elif step == "grow":
         disk_making.resize(_found(found), record.size_bytes)
+        if follows:
+            return  # it is not done before the file system has followed, and done again if that is cut off
     elif step == "shrink":
         _shrink(_found(found), record)
     disks.save(record)
@@ -62,7 +67,7 @@ def _found(found: DiskSituation) -> DiskRecord:
     return found.record
 
 
-def _make(store: Store, disks: DiskStore, request: DiskRequest, record: DiskRecord, origin: t.Optional[Origin]) -> None:
+def _make(store: Store, disks: DiskStore, request: DiskRequest, record: DiskRecord, origin: t.Optional[Origin], *, follows: bool) -> None:
     disk = store.layout.disk(request.name)
     if record.volume and not disks.has_remains(request.name):
         disks.volume_is_free(record.volume)
@@ -72,6 +77,8 @@ def _make(store: Store, disks: DiskStore, request: DiskRequest, record: DiskReco
         disk_images.hold(store, request.source.name, f"disk:{request.name}")
     try:
         made = disk_making.make(record, disk.making, origin, None if request.source else request.filesystem)
+        if follows:
+            _grow_filesystem(request, record.path if record.volume else f"{disk.making}/{os.path.basename(record.path)}", record.name)
         disks.finish(disk, made)
     except VmcpError:
         # A full host gets its space back at once; a run that is killed here is cleared up after by the next one.
@@ -82,18 +89,17 @@ def _make(store: Store, disks: DiskStore, request: DiskRequest, record: DiskReco
         disk_images.release(store, f"disk:{request.name}")
 
 
-def _grow_filesystem(disks: DiskStore, request: DiskRequest) -> None:
-    """After the disk: what is on it may be what a clone brought."""
-    record = disks.require(request.name)
-    there = filesystems.probe(record.path)
+def _grow_filesystem(request: DiskRequest, path: str, name: str) -> None:
+    """Looked at first: what is on it may be what a clone brought, or a guest has made."""
+    there = filesystems.probe(path)
     if request.filesystem is None or there.get("type") != request.filesystem.type:
         kind = request.filesystem.type if request.filesystem else "a file system"
         holds = there.get("type") or there.get("table") or "nothing"
         raise FailedPrecondition(
-            f"Disk {record.name} has grown, and there is no {kind} on the whole of it that could grow too, but {holds}. "
+            f"Disk {name} has no {kind} on the whole of it that could grow with it, but {holds}. "
             "Leave filesystem.grow out, and let the guest grow what is on the disk."
         )
-    filesystems.resize(record.path, there)
+    filesystems.resize(path, there)
 
 
 def _shrink(found: DiskRecord, record: DiskRecord) -> None:

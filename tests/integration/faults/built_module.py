@@ -21,6 +21,7 @@ _TRIFLES: dict[str, dict[str, t.Any]] = {
     "vmcp_vm": {"name": "nobody", "state": "absent"},
     "vmcp_vms": {"vms": [{"name": "nobody", "state": "absent"}]},
     "vmcp_image": {"name": "nobody", "state": "absent"},
+    "vmcp_disk": {"name": "nobody", "state": "absent"},
 }
 DEADLINE_S = 60
 # The last line that a module prints is its result; warnings of libraries may come before.

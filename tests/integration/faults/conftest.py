@@ -49,3 +49,15 @@ def many(many_built_once: BuiltModule, ground: Playground) -> BuiltModule:
     """C(vmcp_vms), likewise."""
     many_built_once.options = dict(ground.dirs)
     return many_built_once
+
+
+@pytest.fixture(scope="module")
+def disk_built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
+    yield from _built(tmp_path_factory, "vmcp_disk")
+
+
+@pytest.fixture
+def disks(disk_built_once: BuiltModule, ground: Playground) -> BuiltModule:
+    """C(vmcp_disk), likewise."""
+    disk_built_once.options = dict(ground.dirs)
+    return disk_built_once
