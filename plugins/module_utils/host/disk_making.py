@@ -11,7 +11,7 @@ import dataclasses
 import os
 import typing as t
 
-from ..errors import FailedPrecondition
+from ..errors import FailedPrecondition, Internal
 from ..model.disk import FileSystem
 from ..model.disk_record import DiskRecord
 from . import filesystems, tools
@@ -135,7 +135,8 @@ def _grow_qcow2(path: str, size: int) -> None:
 
 # --- LVM ---------------------------------------------------------------------------------------------------------
 def _make_volume(record: DiskRecord, directory: str, origin: t.Optional[Origin], filesystem: t.Optional[FileSystem]) -> DiskRecord:
-    assert record.volume is not None
+    if record.volume is None:
+        raise Internal(f"The record of disk {record.name} says nothing of its volume.")
     group, pool, name = record.volume["volume_group"], record.volume["thin_pool"], record.volume["name"]
     doing = f"make the LVM volume {group}/{name}"
     size = f"{record.size_bytes}b"

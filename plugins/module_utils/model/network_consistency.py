@@ -9,7 +9,7 @@ import ipaddress
 import typing as t
 
 from ..errors import Violation
-from .network_definition import KINDS, OWN
+from .network_definition import OWN
 from .network_options import Egress, NetworkOptions
 
 
@@ -23,7 +23,6 @@ _NEEDS_OWN = ("nat", "dhcp", "forward", "ipv4", "ipv6", "range")
 
 def _of_kind(options: NetworkOptions) -> t.Iterator[Violation]:
     kind = options.kind
-    assert kind in KINDS
     if kind in ("adopted", "uplink", "macvtap") and options.interface is None:
         what = {"adopted": "the bridge", "uplink": "the physical interface", "macvtap": "the interface"}[kind]
         yield Violation("interface", f"is required for kind: {kind}. Name {what}.")

@@ -11,7 +11,7 @@ import datetime
 import os
 import typing as t
 
-from ..errors import VmcpError
+from ..errors import Internal, VmcpError
 from ..host.files import os_errors, remove
 from ..host.network import dns, foreign, netlink, rules, sysctls, units
 from ..host.network.observe import written
@@ -48,7 +48,8 @@ class _Work:
 
     @property
     def definition(self) -> NetworkDefinition:
-        assert self.plan.definition is not None
+        if self.plan.definition is None:
+            raise Internal(f"The plan for network {self.plan.name} has steps on a definition and no definition.")
         return self.plan.definition
 
     @property

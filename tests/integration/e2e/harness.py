@@ -117,9 +117,16 @@ class Playground:
 
     # --- commands ---------------------------------------------------------------------------------------
     def play(
-        self, tasks: list[Tree], *, defaults: Tree | None = None, arguments: t.Sequence[str] = (), deadline_s: float = RUN_S, **environment: str
+        self,
+        tasks: list[Tree],
+        *,
+        defaults: Tree | None = None,
+        variables: t.Mapping[str, t.Any] | None = None,
+        arguments: t.Sequence[str] = (),
+        deadline_s: float = RUN_S,
+        **environment: str,
     ) -> Results:
-        """Runs the tasks in one play, always with C(--diff), and returns their results. C(defaults): options for every task of ours."""
+        """Runs the tasks in one play, always with C(--diff), and returns their results. C(defaults): for every task of ours; C(variables): of the play."""
         self.runs += 1
         book = self.top / f"play{self.runs}.yml"
         play = {
@@ -127,6 +134,7 @@ class Playground:
             "hosts": "localhost",
             "gather_facts": False,
             "module_defaults": {"group/unkey.vmcp.vmcp": {**self.dirs, **(defaults or {})}},
+            "vars": dict(variables or {}),
             "tasks": tasks,
         }
         book.write_text(yaml.safe_dump([play], sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import hashlib
+import os
 import pathlib
+import tarfile
 import typing as t
 
+import pytest
 import yaml
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, Playground, Tree
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, Playground, Results, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import ip, namespace, why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 
 # Networks are made in namespaces alone: tests/integration/network runs their examples.
@@ -27,28 +33,112 @@ def examples(module: str) -> list[Tree]:
     return t.cast(list[Tree], yaml.safe_load(text))
 
 
-def test_examples(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], disk: str) -> None:
-    stand_ins = {"/opt/vmcp/kernels/vmlinux": guest("polite", "login:"), "/var/lib/images/web.img": disk, "count: 500": "count: 3"}
-    # The first example of vmcp_vm makes the VM of which all others speak, its last one removes it.
-    listed = {module: examples(module) for module in MODULES}
-    others = [step for module in MODULES if module != "vmcp_vm" for step in listed[module]]
-    steps = [*listed["vmcp_vm"][:1], *others, *listed["vmcp_vm"][1:]]
-    text = yaml.safe_dump(steps, sort_keys=False)
-    for path, stand_in in stand_ins.items():
-        assert path in text, f"no example speaks of {path} any more: choose another stand-in"
-        text = text.replace(path, stand_in)
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Where the examples of some modules are played. C(stand_ins): what is put for words of theirs; C(predicted): words of examples that run in check mode,
+    each with why; C(lacking): words of examples that a host is refused for lacking what they need, which the error must name."""
+
+    modules: tuple[str, ...]
+    stand_ins: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    predicted: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    lacking: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variables: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+
+
+def play(ground: Playground, scene: Scene, first: str = "") -> Results:
+    """C(first): the module whose first example comes before, and whose others come after those of the rest."""
+    listed = {module: examples(module) for module in scene.modules}
+    assert all(listed.values()), "a module has no examples"
+    for module, written in listed.items():
+        assert all(f"unkey.vmcp.{module}" in step or "unkey.vmcp." not in str(step) for step in written), "modules are named in full"
+    steps = [step for module in scene.modules if module != first for step in listed[module]]
+    if first:
+        steps = [*listed[first][:1], *steps, *listed[first][1:]]
+    text = yaml.safe_dump(steps, sort_keys=False, width=1000)
+    for words, stand_in in scene.stand_ins.items():
+        assert words in text, f"no example speaks of {words} any more: choose another stand-in"
+        text = text.replace(words, stand_in)
     tasks = yaml.safe_load(text)
     for step in tasks:
-        if "backend: firecracker" in yaml.safe_dump(step):
-            # Real or not, it wants a bridge that this machine does not have.
+        if any(words in yaml.safe_dump(step) for words in scene.predicted):
             step["check_mode"] = True
-    results = ground.play(tasks, UNKEY_VMCP_BACKEND="qemu")
-    for module, written in listed.items():
-        assert written, f"{module} has no examples"
-        for step in written:
-            assert f"unkey.vmcp.{module}" in step or f"unkey.vmcp.{module}" not in str(step), "modules are named in full"
+        step["ignore_errors"] = True
+    results = ground.play(tasks, variables=scene.variables, UNKEY_VMCP_BACKEND="qemu")
+    for step in tasks:
+        lack = next((lack for words, lack in scene.lacking.items() if words in yaml.safe_dump(step)), None)
+        if lack is None or not results[step["name"]].failed:
             results.ok(step["name"])
+        else:
+            assert lack in results.refused(step["name"], "failed_precondition")["msg"]
     assert results.output.count("\nTASK [") == len(steps)
+    return results
+
+
+def test_examples_of_vms(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], disk: str) -> None:
+    # The first example of vmcp_vm makes the VM of which all others speak, its last one removes it.
+    scene = Scene(
+        modules=("vmcp_vm", "vmcp_vms", "vmcp_vm_info", "vmcp_console", "vmcp_host_info"),
+        stand_ins={"/opt/vmcp/kernels/vmlinux": guest("polite", "login:"), "/var/lib/images/web.img": disk, "count: 500": "count: 3"},
+        predicted={"backend: firecracker": "real or not, it wants a bridge that this machine does not have"},
+    )
+    play(ground, scene, first="vmcp_vm")
+
+
+def test_examples_of_disks(ground: Playground) -> None:
+    site = ground.top / "site"
+    site.mkdir()
+    (site / "index.html").write_text("hello")
+    play(ground, Scene(("vmcp_disk", "vmcp_disk_info"), stand_ins={"/srv/site": str(site)}, lacking={"volume_group: vg0": "vg0"}))
+
+
+def test_examples_of_images(ground: Playground) -> None:
+    published = ground.top / "debian.raw"
+    published.write_bytes(bytes(1 << 20))
+    key = ground.top / "id_ed25519.pub"
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE somebody\n")
+    (ground.top / "etc").mkdir()
+    (ground.top / "etc" / "motd").write_text("hello\n")
+    with tarfile.open(ground.top / "appliance.tar.gz", "w:gz") as packed:
+        packed.add(ground.top / "etc", "etc")
+    scene = Scene(
+        ("vmcp_image", "vmcp_image_info"),
+        stand_ins={
+            "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2": f"file://{published}",
+            "src: appliance.tar.zst": f"src: {ground.top}/appliance.tar.gz",
+            "~/.ssh/id_ed25519.pub": str(key),
+        },
+        predicted={"container: docker://": "no registry is reached from a test", "package: linux-image": "it would be downloaded; that is tested elsewhere"},
+        lacking={"container: docker://": "skopeo"},
+        variables={"debian_12_sha256": hashlib.sha256(bytes(1 << 20)).hexdigest()},
+    )
+    play(ground, scene)
+
+
+def test_examples_of_networks(ground: Playground) -> None:
+    why = why_no_namespace("nft", "dnsmasq")
+    if why:
+        pytest.skip(why)
+    name = f"doc-{os.getpid()}"
+    with namespace(name):
+        ip("-n", name, "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")
+        ip("-n", name, "address", "add", "192.0.2.1/24", "dev", "eth1")
+        ip("-n", name, "link", "set", "eth1", "up")
+        ip("-n", name, "link", "set", "eth2", "up")
+        ip("-n", name, "route", "add", "default", "via", "192.0.2.2")
+        ground.prefix = ("ip", "netns", "exec", name)
+        scene = Scene(
+            ("vmcp_network", "vmcp_network_info"),
+            stand_ins={"{{ groups['vmhosts'] | map('extract', hostvars, 'ansible_host') }}": "{{ ['192.0.2.1', '192.0.2.7'] }}"},
+            lacking={"vlan: 42": "8021q", "kind: vxlan": "vxlan"},
+        )
+        play(ground, scene)
+        gone = ground.play([task(f"{one} gone", "vmcp_network", name=one, state="absent", force=True) for one in ("apps", "lan", "fabric")])
+        assert not [result for result in gone.all if result.failed], gone.output
+
+
+def test_no_module_is_without_a_scene() -> None:
+    here = pathlib.Path(__file__).read_text(encoding="utf-8")
+    assert not [module for module in MODULES if f'"{module}"' not in here]
 
 
 def test_an_ad_hoc_command_as_readme_writers_type_it(ground: Playground, qemu: Vmm, guest: t.Callable[..., str]) -> None:

@@ -90,11 +90,11 @@ def look(directory: str, name: str, version: str) -> KernelPackage:
     boot = f"{directory}/boot"
     with os_errors(f"list {boot}"):
         names = sorted(os.listdir(boot)) if os.path.isdir(boot) and not os.path.islink(boot) else []
-    kernel = next((n for n in names if _KERNEL.fullmatch(n) and os.path.isfile(f"{boot}/{n}") and not os.path.islink(f"{boot}/{n}")), "")
-    if not kernel:
+    files = [n for n in names if os.path.isfile(f"{boot}/{n}") and not os.path.islink(f"{boot}/{n}")]
+    match = next((found for n in files if (found := _KERNEL.fullmatch(n))), None)
+    if match is None:
         return KernelPackage(name, version, "", "", "")
-    match = _KERNEL.fullmatch(kernel)
-    assert match is not None
+    kernel = match[0]
     config = f"{boot}/config-{match[1]}"
     modules = next((m for m in (f"{directory}/lib/modules/{match[1]}", f"{directory}/usr/lib/modules/{match[1]}") if os.path.isdir(m)), "")
     return KernelPackage(name, version, f"{boot}/{kernel}", config if os.path.isfile(config) else "", modules)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import typing as t
 
-from ...errors import DeadlineExceeded, FailedPrecondition
+from ...errors import DeadlineExceeded, FailedPrecondition, Internal
 from .work import CHUNK_BYTES, Work
 
 # By what package a program comes, where it is not its own name.
@@ -108,7 +108,8 @@ def run(
 def stream(argv: t.Sequence[str], work: Work, doing: str, source: t.BinaryIO) -> t.Iterator[bytes]:
     """What a filter makes of a file, piece by piece."""
     with open(work.path("stderr"), "w+b") as err, started(argv, stdin=source, stdout=subprocess.PIPE, stderr=err) as process:
-        assert process.stdout is not None
+        if process.stdout is None:
+            raise Internal(f"The output of {argv[0]} is not ours to read.")
         while True:
             ready, _writable, _broken = select.select([process.stdout], [], [], work.left_s(doing))
             chunk = os.read(process.stdout.fileno(), CHUNK_BYTES) if ready else b""

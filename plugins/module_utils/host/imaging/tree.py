@@ -17,7 +17,7 @@ import stat
 import tarfile
 import typing as t
 
-from ...errors import FailedPrecondition
+from ...errors import FailedPrecondition, Internal
 from ..files import os_errors, remove
 from .work import CHUNK_BYTES, SparseWriter, Work
 
@@ -154,7 +154,8 @@ class Tree:
         self._own(member, path)
 
     def _file(self, stream: t.Optional[t.IO[bytes]], path: str, size: int) -> None:
-        assert stream is not None
+        if stream is None:
+            raise Internal(f"An entry of {self._what} that is a regular file has no content.")
         with SparseWriter(path, self._work, self._what) as out:
             while chunk := stream.read(CHUNK_BYTES):
                 out.write(chunk)
