@@ -105,7 +105,8 @@ IMAGE: Spec = {
     "init": {"type": "str"},
     "files": {"type": "list", "elements": "dict"},
     "hostname": {"type": "str"},
-    "ssh_keys": {"type": "dict"},
+    # Public ones.
+    "ssh_keys": {"type": "dict", "no_log": False},
     "proxy": {"type": "str"},
     "headers": {"type": "dict", "no_log": True},
     "validate_certs": {"type": "bool", "default": True},

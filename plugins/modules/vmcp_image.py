@@ -65,7 +65,8 @@ options:
     type: str
   checksum:
     description:
-      - V(sha256:...), of the file as it is fetched. Or the URL of a list of checksums (C(SHA256SUMS), GNU or BSD), in which the file is looked up by its name.
+      - V(sha256:...) or V(sha512:...), of the file as it is fetched. Or the URL of a list of such checksums (C(SHA256SUMS), GNU or BSD), in which the file
+        is looked up by its name.
       - Without it, only the transport vouches for what was fetched.
     type: str
   format:
@@ -189,7 +190,7 @@ EXAMPLES = r"""
   unkey.vmcp.vmcp_image:
     name: debian-12
     url: https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2
-    checksum: sha256:{{ debian_12_sha256 }}
+    checksum: https://cloud.debian.org/images/cloud/bookworm/latest/SHA512SUMS
 
 - name: A kernel of the distribution, for every backend
   unkey.vmcp.vmcp_image:

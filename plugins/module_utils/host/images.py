@@ -225,17 +225,17 @@ class ImageStore:
             remove(self._unswept)
 
 
-def digest_file(path: str, beat: t.Callable[[int], None] = lambda done: None) -> str:
-    """C(sha256:HEX) of a file. C(beat) is called now and then with the bytes done, and may raise to end it."""
+def digest_file(path: str, beat: t.Callable[[int], None] = lambda done: None, algorithm: str = "sha256") -> str:
+    """C(sha256:HEX) of a file, or by another algorithm. C(beat) is called now and then with the bytes done, and may raise to end it."""
     import hashlib
 
-    total, done = hashlib.sha256(), 0
+    total, done = hashlib.new(algorithm), 0
     with os_errors(f"read {path}"), open(path, "rb", buffering=0) as stream:
         while chunk := stream.read(_COPY_BYTES):
             total.update(chunk)
             done += len(chunk)
             beat(done)
-    return f"sha256:{total.hexdigest()}"
+    return f"{algorithm}:{total.hexdigest()}"
 
 
 def write_note(path: str, body: t.Mapping[str, t.Any]) -> None:

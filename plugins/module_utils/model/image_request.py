@@ -18,13 +18,14 @@ from .words import NAME_PATTERN, NAME_RULE
 
 MAX_SIZE = 64 * GIB
 _HEX = re.compile(r"[0-9a-f]{64}")
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _PACKAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+._~-]{0,200}")
 _LABEL_MAX = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Checksum:
-    """C(digest): C(sha256:HEX), else C(url) of a list of checksums in which the file is looked up."""
+    """C(digest): C(sha256:HEX) or C(sha512:HEX), else C(url) of a list of checksums in which the file is looked up."""
 
     digest: str = ""
     url: str = ""
@@ -203,16 +204,16 @@ class _Reader:
         if not value:
             return Checksum()
         text = str(value)
-        bare = text.removeprefix("sha256:")
+        bare = text.removeprefix("sha256:").removeprefix("sha512:")
         if bare.startswith(("http://", "https://", "file:///")):
             if source_type not in ("url", "path"):
                 self.wrong("checksum", "can be the URL of a list only for a file that comes from a URL or a path")
             return Checksum(url=bare)
-        if not text.startswith("sha256:") or not _HEX.fullmatch(bare.lower()):
-            self.wrong("checksum", "must be sha256: and 64 hexadecimal digits, or the URL of a list of SHA-256 checksums")
+        if not _CHECKSUM.fullmatch(text.lower()):
+            self.wrong("checksum", "must be sha256: and 64 hexadecimal digits, sha512: and 128, or the URL of a list of such checksums")
         if source_type in ("container", "package"):
             self.wrong("checksum", "does not apply: a container image is named by its digest (NAME@sha256:…), a package's is checked by the package manager")
-        return Checksum(digest=f"sha256:{bare.lower()}")
+        return Checksum(digest=text.lower())
 
     def _format(self) -> str:
         allowed = FORMATS_OF.get(self.kind, ("raw",))

@@ -108,8 +108,10 @@ def recipe(request: ImageRequest, source_digest: str, added: t.Mapping[str, str]
 
 
 def known_source_digest(request: ImageRequest) -> str:
-    """The digest of the source, where the request says it. Empty when it has to be fetched to know."""
-    return request.upload.digest if request.upload else request.checksum.digest
+    """The SHA-256 of the source, where the request says it. Empty when it has to be fetched to know."""
+    if request.upload:
+        return request.upload.digest
+    return request.checksum.digest if request.checksum.digest.startswith("sha256:") else ""
 
 
 def _removal(request: ImageRequest, observed: Observed, before: t.Mapping[str, t.Any]) -> ImagePlan:

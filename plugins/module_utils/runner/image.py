@@ -130,7 +130,7 @@ class _Task:
             format=built.format,
             size_bytes=built.size_bytes,
             path="",
-            source=self._source(observed, acquired.digest, acquired.origin),
+            source=self._source(observed, acquired.digest, acquired.origin, acquired.checked),
             facts=facts,
             recipe=made_by,
             created=_now(),
@@ -140,16 +140,20 @@ class _Task:
     def _adopt(self, observed: Observed, equal: Image, acquired: t.Optional[Acquired] = None) -> Image:
         """The same source made into the same: only the name is new."""
         origin = acquired.origin if acquired else equal.source.get("origin") or {}
-        source = self._source(observed, str(equal.source.get("digest")), origin)
+        checked = acquired.checked if acquired else str(equal.source.get("checksum") or "")
+        source = self._source(observed, str(equal.source.get("digest")), origin, checked)
         facts = dict(equal.facts)
         if equal.kind == "kernel" and equal.name != self.request.name:
             files = kernels.files_of(str(equal.facts.get("published")))
             facts.update(self._publish(str(facts.get("version")), equal.digest, files, kernels.modules_of(str(equal.facts.get("published")))))
         return self.store.publish(dataclasses.replace(equal, name=self.request.name, source=source, facts=facts, created=_now(), extra={}), None)
 
-    def _source(self, observed: Observed, digest: str, origin: t.Mapping[str, str]) -> dict[str, t.Any]:
+    def _source(self, observed: Observed, digest: str, origin: t.Mapping[str, str], checked: str) -> dict[str, t.Any]:
         request = self.request
-        body = {"type": request.source_type, "source": request.source, "digest": digest, "origin": dict(origin)}
+        body: dict[str, t.Any] = {"type": request.source_type, "source": request.source, "digest": digest, "origin": dict(origin)}
+        # Of another algorithm than the digest; that one needs no second record.
+        if checked not in ("", digest):
+            body["checksum"] = checked
         return {**body, "given": request.given(), "fingerprint": dict(observed.fingerprint)}
 
     def _publish_kernel(self, built: Built, acquired: Acquired, digest: str) -> dict[str, t.Any]:

@@ -25,12 +25,13 @@ _FICLONE = 0x40049409
 @dataclasses.dataclass(frozen=True)
 class Acquired:
     """C(path): a file of the task's own, or a directory of the host's (a tree). C(what): how to speak of it. C(origin): where it came from, to look there
-    again."""
+    again. C(checked): the checksum that it was found to have as asked for, empty where none was."""
 
     path: str
     digest: str
     what: str
     origin: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    checked: str = ""
     container: t.Optional[oci.ContainerImage] = None
     package: t.Optional[package.KernelPackage] = None
 
@@ -43,7 +44,7 @@ def acquire(request: ImageRequest, work: Work) -> Acquired:
     if request.source_type == "url":
         expected = listed_checksum(request, work)
         fetched = fetch(request.source, request.reach, work, expected)
-        return Acquired(fetched.path, fetched.digest, base_name(request.source) or request.source, fetched.origin)
+        return Acquired(fetched.path, fetched.digest, base_name(request.source) or request.source, fetched.origin, expected)
     if request.source_type == "src":
         return _uploaded(request, work)
     if os.path.isdir(request.source):
@@ -68,13 +69,15 @@ def _on_host(request: ImageRequest, work: Work, path: str, what: str, expected: 
         raise NotFound(f"There is no file {path} on the host.", details={"path": path}) from None
     work.refuse_over(os.path.getsize(target), what)
     digest = digest_file(target, work.beat(f"reading {what}", os.path.getsize(target)))
-    if expected and digest != expected:
+    algorithm = expected.partition(":")[0]
+    actual = digest if algorithm in ("", "sha256") else digest_file(target, work.beat(f"reading {what}", os.path.getsize(target)), algorithm)
+    if expected and actual != expected:
         remove(target)
         raise FailedPrecondition(
-            f"{what} has the checksum {digest}, not {expected} as asked for. Correct 'checksum', or look at where the file comes from.",
-            details={"expected": expected, "actual": digest},
+            f"{what} has the checksum {actual}, not {expected} as asked for. Correct 'checksum', or look at where the file comes from.",
+            details={"expected": expected, "actual": actual},
         )
-    return Acquired(target, digest, what)
+    return Acquired(target, digest, what, checked=expected)
 
 
 def _clone(path: str, target: str) -> bool:
@@ -98,12 +101,10 @@ def _uploaded(request: ImageRequest, work: Work) -> Acquired:
     if upload is None or not upload.path:
         raise FailedPrecondition(f"{request.source} was not brought from the controller. Run the task through this collection's action plugin.")
     what = os.path.basename(request.source)
-    if request.checksum.digest and request.checksum.digest != upload.digest:
-        raise FailedPrecondition(
-            f"{request.source} has the checksum {upload.digest}, not {request.checksum.digest} as asked for. Correct 'checksum' or the file.",
-            details={"expected": request.checksum.digest, "actual": upload.digest},
-        )
-    return _on_host(request, work, upload.path, what, upload.digest)
+    acquired = _on_host(request, work, upload.path, what, request.checksum.digest or upload.digest)
+    if acquired.digest != upload.digest:
+        raise FailedPrecondition(f"{request.source} arrived as another file than it was on the controller. Run the task again.")
+    return acquired
 
 
 def _container(request: ImageRequest, work: Work) -> Acquired:

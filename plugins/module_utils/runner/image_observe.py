@@ -88,7 +88,7 @@ def tree_digest(root: str) -> str:
 
 
 def listed_checksum(request: ImageRequest, work: Work) -> str:
-    """C(sha256:HEX) that the source must have: as given, or as the list says. Empty when nobody says."""
+    """C(sha256:HEX) or C(sha512:HEX) that the source must have: as given, or as the list says. Empty when nobody says."""
     url = request.checksum.url
     if not url:
         return request.checksum.digest
@@ -105,7 +105,7 @@ def _newer(request: ImageRequest, image: Image, work: Work) -> str:
     """Why the source of a stored image is to be fetched again, or empty."""
     source = image.source
     if request.checksum.url:
-        return "" if listed_checksum(request, work) == source.get("digest") else "the list of checksums names another one"
+        return "" if listed_checksum(request, work) in (source.get("digest"), source.get("checksum")) else "the list of checksums names another one"
     if known_source_digest(request):
         return ""
     if request.source_type == "package":

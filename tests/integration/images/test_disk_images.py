@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import pathlib
 import struct
@@ -74,6 +75,20 @@ def test_a_compressed_qcow2_from_a_server(images: Images, server: FileServer) ->
     assert predicted["changed"] and predicted["reason"] == "the list of checksums names another one"
     result = images.ask(**options, refresh=True)
     assert result["changed"] and pathlib.Path(result["image"]["path"]).read_bytes() == b"n" * 1024
+
+
+def test_checksums_of_sha512(images: Images, server: FileServer) -> None:
+    """Debian lists its cloud images by these alone."""
+    server.add("/d.raw", CONTENT)
+    wanted = hashlib.sha512(CONTENT).hexdigest()
+    server.add("/SHA512SUMS", f"{wanted}  d.raw\n".encode())
+    options: dict[str, t.Any] = {"url": f"{server.url}/d.raw", "checksum": f"{server.url}/SHA512SUMS"}
+    assert images.make(**options)["source"]["checksum"] == f"sha512:{wanted}"
+    assert not images.ask(**options, refresh=True)["changed"]
+    images.make(name="y", path=str(raw(images)), checksum=f"sha512:{wanted}")
+    for source in ({"url": f"{server.url}/d.raw"}, {"path": str(raw(images))}):
+        assert f"has the checksum sha512:{wanted}, not" in images.refused("failed_precondition", name="z", checksum="sha512:" + "0" * 128, **source)
+    assert len(server.gets("/d.raw")) == 2
 
 
 def test_a_server_says_whether_its_file_is_another(images: Images, server: FileServer) -> None:

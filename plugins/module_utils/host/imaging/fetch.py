@@ -34,10 +34,12 @@ _LISTS_MAX_BYTES = 4 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """C(path): the file. C(origin): what the server said of it (C(etag), C(last_modified)), to ask later whether it is another one."""
+    """C(path): the file. C(digest): its SHA-256. C(checked): by the algorithm of the checksum that was expected.
+    C(origin): what the server said of it (C(etag), C(last_modified)), to ask later whether it is another one."""
 
     path: str
     digest: str
+    checked: str
     size: int
     origin: t.Mapping[str, str]
 
@@ -47,7 +49,7 @@ class CutOff(Exception):
 
 
 def fetch(url: str, reach: Reach, work: Work, expected: str = "") -> Fetched:
-    """The whole file below C(work.dir). C(expected): C(sha256:HEX) that it must have; a file that has another is removed.
+    """The whole file below C(work.dir). C(expected): C(sha256:HEX) or C(sha512:HEX) that it must have; a file that has another is removed.
 
     FailedPrecondition for a wrong checksum or a file over max_size, NotFound for a file that is not there, Unavailable after all attempts."""
     download = _Download(url, reach, work, expected)
@@ -64,15 +66,15 @@ def fetch(url: str, reach: Reach, work: Work, expected: str = "") -> Fetched:
                 ) from None
             _pause(len(failures), work, url)
             continue
-        if expected and fetched.digest != expected:
+        if expected and fetched.checked != expected:
             download.forget()
             if download.was_resumed:
                 # The parts may be of two files. One whole one will tell.
                 download.was_resumed = False
                 continue
             raise FailedPrecondition(
-                f"{url} has the checksum {fetched.digest}, not {expected} as asked for, and was removed. Correct 'checksum', or look at who serves that file.",
-                details={"expected": expected, "actual": fetched.digest, "size_bytes": fetched.size},
+                f"{url} has the checksum {fetched.checked}, not {expected} as asked for, and was removed. Correct 'checksum', or look at who serves that file.",
+                details={"expected": expected, "actual": fetched.checked, "size_bytes": fetched.size},
             )
         return fetched
 
@@ -147,12 +149,12 @@ class _Download:
             self._known = answer.origin
             with os_errors(f"write {self.note}"):
                 write_plain(self.note, json.dumps({"url": self.url, "expected": self.expected, **answer.origin}) + "\n")
-            digest, size = self._receive(fd, answer, start, total)
+            digests, size = self._receive(fd, answer, start, total)
         if total is not None and size < total:
             raise CutOff(f"the server sent {size} of {total} bytes")
         with os_errors(f"write {self.part}"):
             os.fsync(fd)
-        return Fetched(self.part, f"sha256:{digest}", size, answer.origin)
+        return Fetched(self.part, digests[0], digests[-1], size, answer.origin)
 
     def _begin(self, answer: Answer, asked: int) -> int:
         """From where the answer goes on. Raises for what is no answer to build on."""
@@ -167,23 +169,26 @@ class _Download:
             raise CutOff(f"the server does not go on at byte {asked}")
         raise refusal(self.url, answer)
 
-    def _receive(self, fd: int, answer: Answer, start: int, total: t.Optional[int]) -> tuple[str, int]:
-        hasher = hashlib.sha256()
+    def _receive(self, fd: int, answer: Answer, start: int, total: t.Optional[int]) -> tuple[list[str], int]:
+        """Digests (SHA-256 first), and the file's length."""
+        hashers = [hashlib.new(name) for name in dict.fromkeys(("sha256", self.expected.partition(":")[0] or "sha256"))]
         beat = self.work.beat(f"fetching {self.url}", total or 0)
         position = 0
         while position < start:
             chunk = os.pread(fd, CHUNK_BYTES, position)
-            hasher.update(chunk)
+            for hasher in hashers:
+                hasher.update(chunk)
             position += len(chunk)
             beat(position)
         while chunk := answer.read(CHUNK_BYTES):
             self.work.refuse_over(position + len(chunk), self.url)
             with os_errors(f"write {self.part}"):
                 _write(fd, chunk, position)
-            hasher.update(chunk)
+            for hasher in hashers:
+                hasher.update(chunk)
             position += len(chunk)
             beat(position)
-        return hasher.hexdigest(), position
+        return [f"{hasher.name}:{hasher.hexdigest()}" for hasher in hashers], position
 
 
 def _write(fd: int, chunk: bytes, position: int) -> None:

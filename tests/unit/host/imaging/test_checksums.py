@@ -38,11 +38,16 @@ def test_an_exact_name_beats_one_in_a_directory() -> None:
 def test_what_is_not_listed() -> None:
     with pytest.raises(NotFound, match=r"http://x has no checksum of 'c'. It lists a, b\. Give checksum: sha256"):
         look_up(f"{ONE}  a\n{TWO}  d/b", "c", "http://x")
-    with pytest.raises(NotFound, match="It lists no SHA-256 checksum"):
+    with pytest.raises(NotFound, match="It lists no SHA-256 or SHA-512 checksum"):
         look_up("<html>", "c", "http://x")
-    # Of SHA-512 nothing is taken.
+    # Half a SHA-512 is none.
     with pytest.raises(NotFound):
-        look_up(f"{ONE}{TWO}  c", "c", "http://x")
+        look_up(f"{ONE}{TWO[:40]}  c", "c", "http://x")
+
+
+def test_lists_of_sha512() -> None:
+    for line in (f"{ONE}{TWO}  c", f"SHA512 (c) = {ONE}{TWO}"):
+        assert look_up(line, "c", "http://x") == f"sha512:{ONE}{TWO}"
 
 
 def test_two_checksums_for_a_name() -> None:
