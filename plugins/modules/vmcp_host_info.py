@@ -36,6 +36,8 @@ host:
   description:
     - C(kvm) tells V(hardware) KVM from one that lacks C(vmx) and C(svm), where a full Linux guest needs QEMU with TCG.
     - C(backends) lists the installed versions of each VMM, C(lacks) what is missing as C({what, message, remedy, needed_for}).
+    - C(hardening) goes through the advice for production, of the host and of its VMs, as C({item, status, why, remedy, good_for, by_role}).
+      C(status) is V(ok), V(not_ok), or V(unknown) where the host does not show it. The role vmcp_hardening can enforce those with C(by_role).
   returned: success
   type: dict
   sample: {kvm: {present: true, usable: true, hardware: true}, lacks: []}

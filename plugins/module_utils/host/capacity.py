@@ -1,7 +1,7 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much a host has, and how it is set up against its guests. Standard library only; changes nothing."""
+"""How much a host has. Standard library only; changes nothing."""
 
 from __future__ import annotations
 
@@ -46,18 +46,6 @@ def files_free() -> t.Optional[int]:
     """How many files more may be open on the host. None: the kernel does not say."""
     words = _read("/proc/sys/fs/file-nr").split()
     return max(0, int(words[2]) - int(words[0])) if len(words) == 3 and all(word.isdigit() for word in words) else None
-
-
-def hardening() -> dict[str, t.Any]:
-    """What leaks between guests: swap and same-page merging (memory), SMT siblings (CPU), known vulnerabilities. None: the kernel does not say."""
-    vulnerabilities = "/sys/devices/system/cpu/vulnerabilities"
-    ksm = _first_line("/sys/kernel/mm/ksm/run")
-    return {
-        "swap": len(_read("/proc/swaps").splitlines()) > 1,
-        "ksm": None if ksm is None else ksm == "1",
-        "smt": _first_line("/sys/devices/system/cpu/smt/control"),
-        "vulnerable": sorted(name for name in _entries(vulnerabilities) if (_first_line(f"{vulnerabilities}/{name}") or "").startswith("Vulnerable")),
-    }
 
 
 def _meminfo() -> dict[str, int]:

@@ -12,9 +12,10 @@ import shutil
 import typing as t
 
 from ..backends.port import Installed
-from .capacity import capacity, hardening
+from .capacity import capacity
 from .discovery import OPT_DIR, Discovery, discover
 from .files import read_kernel
+from .hardening import Sight, audit
 from .supervisors.registry import SYSTEMD_RUNS
 
 # What launch files and supervisors run, and the package that has it.
@@ -108,8 +109,8 @@ def host_facts(state_dir: str = "/var/lib/vmcp", opt_dir: str = OPT_DIR) -> dict
         "tools": {tool: shutil.which(tool) is not None for tool in _TOOLS},
         "backends": [{**dataclasses.asdict(i), "helpers": dict(i.helpers), "features": list(i.features)} for i in found.installed],
         **capacity(state_dir),
-        "hardening": hardening(),
     }
+    facts["hardening"] = audit(Sight(landlock_abi=facts["landlock_abi"]))
     facts["lacks"] = [lack.as_dict() for lack in _lacks(facts, host_kvm, found)]
     return facts
 

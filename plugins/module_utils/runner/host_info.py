@@ -9,6 +9,7 @@ import typing as t
 
 from ..call import Call, Outcome
 from ..host import probe
+from ..host.hardening_vms import audit_vms
 from ..host.host_json import read_host_json
 from ..host.layout import Layout
 from ..host.store import Store
@@ -25,6 +26,8 @@ def run_host_info(call: Call) -> Outcome:
         "uid_range": list(defaults.uid_range),
         "console_max_bytes": defaults.console_max_bytes,
     }
-    facts["vms"] = len(Store(layout).names())
+    store = Store(layout)
+    facts["vms"] = len(store.names())
+    facts["hardening"] += audit_vms(store)
     facts["state_dir"], facts["run_dir"] = layout.state_dir, layout.run_dir
     return Outcome({"changed": False, "host": facts})

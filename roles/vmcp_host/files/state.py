@@ -5,8 +5,9 @@
     state.py look WANTED    what differs
     state.py set  WANTED    brings the kernel's settings to their values
 
-WANTED: JSON, C({files: [{path, text, mode} | {path, link} | {path}], settings: [{path, value, means}], modules: [{name, device}]}). A file of which only the
-path is given is not to be there. C(means): what the kernel may say instead of the value. Answers in JSON; C(set) changes nothing that is right already.
+WANTED: JSON, C({files: [{path, text, mode} | {path, link} | {path}], settings: [{path, value, means, optional}], modules: [{name, device}]}). A file of
+which only the path is given is not to be there. C(means): what the kernel may say instead of the value. C(optional): a setting that need not be there.
+Answers in JSON; C(set) changes nothing that is right already.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def value_of(path: str) -> t.Optional[str]:
 
 
 def unsettled(setting: dict[str, t.Any]) -> bool:
+    if setting.get("optional") and not os.path.exists(setting["path"]):
+        return False
     return value_of(setting["path"]) not in {" ".join(str(setting["value"]).split()), *setting.get("means", [])}
 
 

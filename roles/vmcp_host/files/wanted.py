@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on the controller: C(wanted.py PLUGINS OPTIONS) prints what a host is to have, in the form that state.py compares and sets.
 
-OPTIONS: JSON, C({name, units, console_max, sysctls, ksm, smt, hugepages, modules, udev}); what is left out, or empty, is nobody's wish. C(name): what the
+OPTIONS: JSON, C({name, units, console_max, sysctls, ksm, smt, hugepages, modules, udev}), for the role vmcp_hardening also
+C({quiet_console, no_userfaultfd, kvm_timer, private_devices}); what is left out, or empty, is nobody's wish. C(name): what the
 files are called. systemd's units come from where the modules have them, so that both write the same.
 """
 
@@ -19,6 +20,8 @@ SMT = "/sys/devices/system/cpu/smt/control"
 DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost_net": "/dev/vhost-net", "vhost_vsock": "/dev/vhost-vsock"}
 # The group of the distributions; whoever is in it may use KVM. VMs get it from their launch files.
 UDEV = 'KERNEL=="kvm", GROUP="kvm", MODE="0660"\nKERNEL=="vhost-vsock", GROUP="kvm", MODE="0660"\nKERNEL=="vhost-net", GROUP="kvm", MODE="0660"\n'
+PRIVATE = UDEV + 'KERNEL=="tun", GROUP="kvm", MODE="0660"\nKERNEL=="userfaultfd", GROUP="kvm", MODE="0660"\n'
+TIMER = "/sys/module/kvm/parameters/min_timer_period_us"
 Tree = dict[str, t.Any]
 
 
@@ -51,6 +54,10 @@ def in_sys(options: Tree) -> list[Tree]:
     if (smt := is_on(options.get("smt"))) is not None:
         means = [] if smt else ["forceoff", "notsupported", "notimplemented"]
         found.append({"path": SMT, "value": "on" if smt else "off", "means": means})
+    if is_on(options.get("kvm_timer")):
+        from module_utils.host.hardening import MIN_TIMER_PERIOD_US
+
+        found.append({"path": TIMER, "value": str(MIN_TIMER_PERIOD_US), "optional": True})
     for size, count in (options.get("hugepages") or {}).items():
         found.append({"path": f"/sys/kernel/mm/hugepages/hugepages-{parse_size(size) >> 10}kB/nr_hugepages", "value": str(int(count))})
     return found
@@ -62,8 +69,19 @@ def text_file(path: str, lines: t.Iterable[str]) -> Tree:
     return {"path": path, "text": HEAD + body, "mode": "0644"} if body else {"path": path}
 
 
+def hardening_sysctls(options: Tree) -> Tree:
+    found = {}
+    if is_on(options.get("quiet_console")):
+        # What is printed; the default of a message without a level; the least that may be set; what quiet stands for.
+        found["kernel.printk"] = "1 4 1 7"
+    if is_on(options.get("no_userfaultfd")):
+        found["vm.unprivileged_userfaultfd"] = 0
+    return found
+
+
 def wanted(options: Tree) -> Tree:
-    name, sysctls, modules = options["name"], options.get("sysctls") or {}, options.get("modules") or []
+    name, modules = options["name"], options.get("modules") or []
+    sysctls = {**(options.get("sysctls") or {}), **hardening_sysctls(options)}
     sys_settings = in_sys(options)
     files = [
         text_file(f"/etc/sysctl.d/90-{name}.conf", (f"{key} = {value}" for key, value in sysctls.items())),
@@ -74,6 +92,12 @@ def wanted(options: Tree) -> Tree:
     if "udev" in options:
         # After the distribution's own rules, and before those of an administrator.
         files.append(text_file(f"/etc/udev/rules.d/80-{name}.rules", UDEV.splitlines() if is_on(options["udev"]) else ()))
+    if "private_devices" in options:
+        files.append(text_file(f"/etc/udev/rules.d/81-{name}.rules", PRIVATE.splitlines() if is_on(options["private_devices"]) else ()))
+    if "kvm_timer" in options:
+        # tmpfiles may come before the module is loaded.
+        timer = [setting["value"] for setting in sys_settings if setting["path"] == TIMER]
+        files.append(text_file(f"/etc/modprobe.d/{name}.conf", (f"options kvm min_timer_period_us={value}" for value in timer)))
     if options.get("units"):
         files += units(options.get("console_max"))
     in_proc = [{"path": f"/proc/sys/{key.replace('.', '/')}", "value": str(value)} for key, value in sysctls.items()]
