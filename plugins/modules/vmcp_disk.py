@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: vmcp_disk
 short_description: Make, clone, grow and remove disks that outlive VMs
 description:
-  - 'Makes a disk of its own, which VMs name in their storage as C({disk: NAME}). It is removed by this module alone, never with a VM.'
+  - Makes a disk of its own, which VMs name in O(unkey.vmcp.vmcp_vm#module:config.storage[].disk). It is removed by this module alone, never with a VM.
   - A disk can be empty, have a new file system, be filled from a directory (without mounting it), or be a copy-on-write clone of an image, another
     disk or a file. Which way of cloning was taken, and what it saved, is in the result.
   - What is on a disk is touched by nothing but its removal. Options that would need it made anew are refused.

@@ -23,6 +23,7 @@ import typing as t
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import clones  # noqa: E402
 import many  # noqa: E402
 import payload  # noqa: E402
 import single  # noqa: E402
@@ -33,7 +34,7 @@ from table import PAGE, Table, machine  # noqa: E402
 
 QEMU_VMS = 8
 NO_FIRECRACKER = "no 'firecracker' on PATH, or /dev/kvm does not open"
-PARTS = ("single", "many", "today", "payload")
+PARTS = ("single", "many", "today", "payload", "clones")
 
 
 def main() -> int:
@@ -60,6 +61,8 @@ def main() -> int:
             table.leave_out("what people do today", NO_FIRECRACKER)
         if "payload" in options.only:
             payload.sizes(made, table)
+        if "clones" in options.only:
+            clones.rows(made, table)
     table.leave_out("the same under systemd", "needs a booted systemd with Ansible in it; this bench measures the plain supervisor")
     print("\n" + "\n".join(f"- {line}" for line in about) + f"\n\n{table.text()}")
     if options.write:

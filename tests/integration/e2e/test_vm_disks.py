@@ -158,3 +158,24 @@ def test_a_disk_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: V
     assert results.ok("look")["disks"][0]["users"] == [{"vm": "web", "id": "data", "read_only": False, "running": True}]
     assert results.ok("look again")["disks"][0]["users"] == [], "it outlives the VM"
     assert results.ok("remove the disk")["changed"]
+
+
+def test_many_clones_in_one_task(ground: Playground, qemu: Vmm, guest: t.Callable[..., str]) -> None:
+    publish(ground, "base", b"one", 64 * MIB)
+    defaults = vm_options(qemu, guest("halt"), state="present", config={"storage": [{"image": "base", "is_root_device": True}]})
+    many = {"defaults": defaults, "vms": [{"name": "fn-{index}", "count": 30}], "secrets": {"fn-{index}": {"cloud_init": {"hostname": "all"}}}}
+    results = ground.play(
+        [
+            task("check", "vmcp_vms", check=True, **many),
+            task("make", "vmcp_vms", **many),
+            task("again", "vmcp_vms", **many),
+            task("remove the image", "vmcp_image", name="base", state="absent"),
+            task("remove", "vmcp_vms", vms=[{"name": f"fn-{number}", "state": "absent"} for number in range(30)]),
+        ]
+    )
+    assert results.ok("check")["changed"] and not results["check"].touched
+    results.ok("make")
+    assert not results.ok("again")["changed"]
+    assert "fn-0" in results.refused("remove the image", "failed_precondition")["msg"], "overlays stand on it"
+    results.ok("remove")
+    assert not list(pathlib.Path(ground.state).glob("vms/*/data/base-*"))
