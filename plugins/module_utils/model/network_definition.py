@@ -168,7 +168,8 @@ _MEMBER = tuple(field.name for field in dataclasses.fields(Member) if field.name
 
 def members_to_json(members: t.Iterable[Member]) -> str:
     """A line for each: the library's own indentation takes ten times as long."""
-    lines = ",\n".join(json.dumps(member.as_dict(), sort_keys=True) for member in sorted(members, key=lambda member: member.key))
+    encode = json.JSONEncoder(sort_keys=True).encode
+    lines = ",\n".join(encode(member.as_dict()) for member in sorted(members, key=lambda member: member.key))
     return f'{{"schema_version": {SCHEMA}, "members": [\n{lines}\n]}}\n'
 
 

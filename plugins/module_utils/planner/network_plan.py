@@ -112,6 +112,8 @@ def _removal(request: NetworkRequest, situation: NetworkSituation) -> NetworkPla
             "or set force: true to cut them off.",
             details={"vms": vms},
         )
+    if situation.broken and not request.force:
+        raise FailedPrecondition(f"{situation.broken} Whether VMs use network {request.name} cannot be told. Set force: true to remove it all the same.")
     there = situation.definition is not None or bool(situation.broken) or situation.remains
     return NetworkPlan(request.name, there, ("remove",) if there else (), before=situation.definition, disruption="restart" if vms and there else "none")
 

@@ -177,7 +177,8 @@ def _kernel(request: ImageRequest, acquired: Acquired, work: Work) -> Built:
     if text:
         facts["needs"] = kernel_config.needs(text)
         facts["needs_initrd_for"] = sorted(name for name in ROOT_NEEDS if facts["needs"][name] != "built_in")
-    return Built(target, found.format, os.path.getsize(target), facts, original)
+    # Where nothing was taken off they are the same.
+    return Built(target, found.format, os.path.getsize(target), facts, original if found.packed else "")
 
 
 def _config(request: ImageRequest, acquired: Acquired, path: str, version: str) -> str:

@@ -35,7 +35,7 @@ def links(ground: Ground, *names: str) -> list[t.Any]:
 
 
 def test_an_adopted_bridge_is_not_changed(ground: Ground, lan: Namespace) -> None:
-    ground.host.run("ip", "link", "add", "br0", "type", "bridge")
+    ground.host.run("ip", "link", "add", "br0", "address", "02:00:00:00:00:01", "type", "bridge")
     ground.host.run("ip", "link", "set", "lan0", "master", "br0")
     ground.host.run("ip", "link", "set", "br0", "up")
     ground.host.run("ip", "addr", "add", "192.0.2.2/24", "dev", "br0")

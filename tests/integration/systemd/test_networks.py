@@ -77,11 +77,21 @@ def test_what_somebody_stopped_is_started_and_a_change_reaches_dnsmasq(bare: Hos
     assert not task(bare, "vmcp_network", name="apps", dhcp=False)["changed"]
 
 
+def test_rules_are_there_again_after_the_hosts_own_firewall_has_emptied_all_tables(bare: Host) -> None:
+    task(bare, "vmcp_network", **APPS)
+    bare.run(["systemctl", "start", "nftables"])
+    before = pid(bare)
+    bare.run(["systemctl", "restart", "nftables"])
+    assert "chain out-apps" in bare.run(["nft", "list", "ruleset"]).stdout
+    assert pid(bare) not in ("0", before), "dnsmasq too, since its unit needs the other"
+    assert not task(bare, "vmcp_network", **APPS)["changed"]
+
+
 def test_a_removal_leaves_nothing(bare: Host) -> None:
     task(bare, "vmcp_network", **APPS)
     assert task(bare, "vmcp_network", name="apps", state="absent")["actions"] == ["remove"]
     assert active(bare) == ["inactive", "inactive"]
-    assert bare.run(["nft", "list", "ruleset"]).stdout == ""
+    assert "vmcp" not in bare.run(["nft", "list", "ruleset"]).stdout
     assert bare.run(["sysctl", "-n", "net.ipv4.ip_forward"]).stdout.strip() == "0"
     assert "vn-apps" not in bare.run(["ip", "link"]).stdout
     assert bare.run(["sh", "-c", "ls -A /var/lib/vmcp/networks /run/vmcp.networks /etc/systemd/system/vmcp-networks.target.wants"]).stdout.split() == [

@@ -170,7 +170,9 @@ def test_a_removal_names_who_uses_it() -> None:
     assert plan(found(remains=True), state="absent").actions == ("remove",)
     with pytest.raises(FailedPrecondition, match="broken"):
         plan(found(broken="it is broken."), ipv4="10.80.0.1/24")
-    assert plan(found(broken="it is broken."), state="absent").actions == ("remove",)
+    with pytest.raises(FailedPrecondition, match="Set force: true"):
+        plan(found(broken="it is broken."), state="absent")
+    assert plan(found(broken="it is broken."), state="absent", force=True).actions == ("remove",)
 
 
 def test_interface_names_fit_the_kernel() -> None:

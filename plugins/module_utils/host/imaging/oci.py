@@ -52,7 +52,10 @@ def bring(reference: str, reach: Reach, work: Work) -> tuple[str, str]:
         _unpack_layout(path, layout, work, reference)
         return layout, tag
     layout = work.path("layout")
-    tools.run(_skopeo(reach, "copy", reference, f"oci:{layout}:image"), work, f"fetching {reference}")
+    # No layer may be larger; what they are together is looked at before they are unpacked.
+    tools.run(_skopeo(reach, "copy", reference, f"oci:{layout}:image"), work, f"fetching {reference}", limits=tools.Limits(file=work.max_size))
+    blobs = f"{layout}/blobs/sha256"
+    work.refuse_over(sum(os.path.getsize(f"{blobs}/{name}") for name in os.listdir(blobs)), reference)
     return layout, "image"
 
 
