@@ -167,3 +167,46 @@ s.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + question, ("10.80.0.1", 53))
 answer = s.recv(512)
 print(socket.inet_ntoa(answer[-4:]) if struct.unpack("!H", answer[6:8])[0] else "")
 """
+
+
+def test_the_same_holds_for_ipv6(ground: Ground) -> None:
+    ground.host.run("ip", "addr", "add", "2001:db8::2/64", "dev", "wan0", "nodad")
+    ground.outside.run("ip", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
+    egress = {"default": "deny", "allow": [{"cidr": "2001:db8::1/128", "ports": [9000], "protocol": "tcp"}]}
+    ground.network(**APPS, egress=egress, forward=[{"host_port": 8080, "vm": "web", "vm_port": 80}])
+    web, db = ground.vm("web"), ground.vm("db")
+    for port in (9000, 9001):
+        serve(ground.outside, port)
+    serve(web.inside, 80)
+    serve(ground.host, 22)
+    six = web.member.addresses[1]
+    assert web.reaches("2001:db8::1", 9000), "under the host's address: nobody outside has a route back"
+    assert not web.reaches("2001:db8::1", 9001)
+    assert not web.reaches("2001:db8::2", 22), "the host is protected"
+    assert reaches(ground.outside, "2001:db8::2", 8080)
+    ground.outside.run("ip", "route", "add", "fd00:80::/64", "via", "2001:db8::2")
+    assert not reaches(ground.outside, six, 80)
+    # A neighbour advertisement for an address of another, as an attacker sends it.
+    ground.host.run("ip", "neigh", "replace", six, "lladdr", "02:00:00:00:00:07", "dev", "vn-apps", "nud", "stale")
+    db.inside.run("python3", "-c", _ADVERTISE, six)
+    assert "02:00:00:00:00:07" in ground.host.run("ip", "neigh", "show", six)
+    web.inside.run("python3", "-c", _ADVERTISE, six)
+    assert web.member.mac in ground.host.run("ip", "neigh", "show", six), "who has it may say so"
+
+
+_ADVERTISE = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+mac = s.getsockname()[4]
+target = socket.inet_pton(socket.AF_INET6, sys.argv[1])
+link_local = bytes.fromhex("fe80000000000000") + bytes([mac[0] ^ 2]) + mac[1:3] + b"\\xff\\xfe" + mac[3:]
+everybody = socket.inet_pton(socket.AF_INET6, "ff02::1")
+body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + target + b"\\2\\1" + mac
+total = sum(struct.unpack(f"!{len(body) // 2}H", body)) + sum(struct.unpack("!16H", link_local + everybody)) + len(body) + 58
+while total >> 16:
+    total = (total & 0xFFFF) + (total >> 16)
+body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
+head = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + link_local + everybody
+s.send(b"\\x33\\x33\\0\\0\\0\\1" + mac + b"\\x86\\xdd" + head + body)
+"""

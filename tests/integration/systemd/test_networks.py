@@ -82,6 +82,10 @@ def test_rules_are_there_again_after_the_hosts_own_firewall_has_emptied_all_tabl
     bare.run(["systemctl", "start", "nftables"])
     before = pid(bare)
     bare.run(["systemctl", "restart", "nftables"])
+    # Our units are restarted after it, and systemctl waits for what it was asked alone.
+    deadline = time.monotonic() + 60
+    while (pid(bare) in ("0", before) or active(bare) != ["active", "active"]) and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert "chain out-apps" in bare.run(["nft", "list", "ruleset"]).stdout
     assert pid(bare) not in ("0", before), "dnsmasq too, since its unit needs the other"
     assert not task(bare, "vmcp_network", **APPS)["changed"]
