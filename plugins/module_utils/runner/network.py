@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ..call import Call, Outcome
@@ -62,13 +63,12 @@ class _Task:
             if plan.actions:
                 from .network_apply import carry_out
 
-                self._refuse_what_the_kernel_lacks(plan)
                 carry_out(self.store, plan, found)
             return self._report(plan, found, self._settled(plan) if plan.actions else found)
 
     # --- looking and planning -----------------------------------------------------------------------------
     def _plan(self) -> tuple[NetworkSituation, NetworkPlan]:
-        from ..host.network import observe
+        from ..host.network import kernel, observe
         from ..planner.network_desired import desired_network
         from ..planner.network_plan import plan_network
 
@@ -77,14 +77,11 @@ class _Task:
             desired = desired_network(self.request, found)
             if not desired.violations:
                 found = observe.compared(self.store, found, desired.definition)
-        return found, plan_network(self.request, found)
-
-    def _refuse_what_the_kernel_lacks(self, plan: NetworkPlan) -> None:
-        """Before anything is written: a network that cannot be is not defined either."""
-        from ..host.network import kernel
-
-        if plan.definition is not None:
-            kernel.refuse_lacks(plan.definition)
+        plan = plan_network(self.request, found)
+        if plan.actions and plan.definition is not None:
+            # Only now: it is tried, which is not worth it for a network that is as it should be.
+            plan = dataclasses.replace(plan, would_need=(*plan.would_need, *kernel.lacks(plan.definition)))
+        return found, plan
 
     def _settled(self, plan: NetworkPlan) -> NetworkSituation:
         """The network after the steps. Unavailable when it is not what they should have made of it: somebody else is at it, or dnsmasq ended at once."""

@@ -77,6 +77,7 @@ def test_an_uplinked_bridge_puts_vms_on_the_lan_and_lets_go_of_the_card(ground: 
 def test_a_vlan_where_the_kernel_has_them_and_a_word_about_the_module_where_not(ground: Ground, lan: Namespace) -> None:
     options = {"kind": "uplink", "interface": "lan0", "vlan": 42}
     if not kernel.has("vlan"):
+        assert [lack["field"] for lack in ground.call(act=False, name="lan", **options).result["would_need"]] == ["vlan"]
         refused = ground.refused("lan", **options)
         assert refused.code == "failed_precondition"
         assert "The running kernel has no vlan interfaces (module 8021q). Run 'modprobe 8021q'" in refused.msg

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ...errors import FailedPrecondition
+from ...errors import Violation
 from ...planner.network_links import wanted_links
 from . import programs
 from .netlink import no_kind
@@ -32,11 +32,8 @@ def has(kind: str) -> bool:
     return True
 
 
-def refuse_lacks(definition: NetworkDefinition) -> None:
-    """FailedPrecondition, naming the module, for the first type of interface that the network needs and the kernel does not have."""
-    kinds = [link.kind for link in wanted_links(definition) if link.kind]
-    if definition.kind == "macvtap":
-        kinds.append("macvtap")
-    for kind in kinds:
-        if not has(kind):
-            raise FailedPrecondition(no_kind(kind))
+def lacks(definition: NetworkDefinition) -> list[Violation]:
+    """The types of interfaces that the network needs and the kernel does not have, each with its module."""
+    kinds = {link.kind for link in wanted_links(definition) if link.kind} | ({"macvtap"} if definition.kind == "macvtap" else set())
+    fields = {"vlan": "vlan", "vxlan": "vxlan"}
+    return [Violation(fields.get(kind, "kind"), no_kind(kind)) for kind in sorted(kinds) if not has(kind)]
