@@ -21,10 +21,11 @@ import sys
 import typing as t
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 import clones  # noqa: E402
 import many  # noqa: E402
+import networks  # noqa: E402
 import payload  # noqa: E402
 import single  # noqa: E402
 import today  # noqa: E402
@@ -33,8 +34,9 @@ from meter import NoMeter, counted  # noqa: E402
 from table import PAGE, Table, machine  # noqa: E402
 
 QEMU_VMS = 8
+NETWORK_VMS = 100
 NO_FIRECRACKER = "no 'firecracker' on PATH, or /dev/kvm does not open"
-PARTS = ("single", "many", "today", "payload", "clones")
+PARTS = ("single", "many", "networks", "today", "payload", "clones")
 
 
 def main() -> int:
@@ -55,6 +57,8 @@ def main() -> int:
         if "single" in options.only:
             _single(made, table, options)
         each_s = _many(made, table, options) if "many" in options.only else None
+        if "networks" in options.only:
+            networks.measure(made, table, options.rounds, min(options.vms, NETWORK_VMS), options.many_rounds)
         if "today" in options.only and backend == "firecracker":
             today.today(made, table, each_s, options.vms)
         elif "today" in options.only:

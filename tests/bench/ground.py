@@ -57,12 +57,14 @@ class Took:
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """C(place): the bench's directory. C(python): what the modules run on. C(backend): of the VMs. C(meter): see C(meter.counted); empty without."""
+    """C(place): the bench's directory. C(python): what the modules run on. C(backend): of the VMs. C(meter): see C(meter.counted); empty without.
+    C(prefix): words before commands (a namespace)."""
 
     place: pathlib.Path
     backend: str
     python: str = sys.executable
     meter: str = ""
+    prefix: tuple[str, ...] = ()
 
     def processor_s(self) -> float:
         """Of all that we have started so far; 0 where nobody counts."""
@@ -108,7 +110,7 @@ class Ground:
             "tasks": list(tasks),
         }
         book.write_text(json.dumps([body]))
-        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", str(book)]
+        command = [*self.prefix, str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", str(book)]
         done = run_in_group(command, {**self._environment(out), **(environment or {})}, deadline_s)
         if done.returncode != 0:
             raise SystemExit(f"ansible-playbook failed:\n{done.stdout[-3000:]}")

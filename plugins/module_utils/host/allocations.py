@@ -104,6 +104,11 @@ def uids_free(layout: Layout, uid_range: tuple[int, int]) -> int:
     return last - first + 1 - sum(1 for uid in _known(layout).taken.uids if first <= uid <= last)
 
 
+def taps_given(layout: Layout) -> set[str]:
+    """The names of all taps that belong to VMs."""
+    return set(_known(layout).taken.taps)
+
+
 def _opened(layout: Layout, tell: Tell) -> tuple[Table, str]:
     """The table, for whoever holds the host lock, and what stands in the file ("" when it is to be written anew in any case)."""
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..model.addresses import allocate
 from ..model.network_definition import BRIDGED, KINDS, OWN, Member, NetworkDefinition
-from .network.membership import join, leave, leave_all, networks_of
+from .network.membership import is_cut_off, join, leave, leave_all, networks_of
 from .network.store import NetworkStore
 
-__all__ = ["BRIDGED", "KINDS", "OWN", "Member", "NetworkDefinition", "NetworkStore", "allocate", "join", "leave", "leave_all", "networks_of"]
+__all__ = ["BRIDGED", "KINDS", "OWN", "Member", "NetworkDefinition", "NetworkStore", "allocate", "is_cut_off", "join", "leave", "leave_all", "networks_of"]

@@ -49,6 +49,9 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
         _refuse_disruption(request, situation, to_converge, disruption)
     _refuse_replacing(request, situation, changes)
     steps: list[Step] = []
+    stored = situation.definition
+    if stored is not None and stored.on_networks and situation.runs and disruption == "none" and state not in ("restarted", "shutdown"):
+        _refuse_to_wait(situation, stored, definition)
     if situation.definition is None:
         steps.append(Step("define"))
     elif changes or (desired.grow and not situation.runs):
@@ -161,6 +164,19 @@ def _refuse_unmakeable(request: VmRequest, situation: Situation) -> None:
     if request.option("state") == "restarted":
         raise NotFound(f"There is no VM {name} to restart.{hint} Use state: running to make one.")
     raise NotFound(f"There is no VM {name}, and this task gives nothing to make it from (config, a kernel, an image or disks).{hint}")
+
+
+def _refuse_to_wait(situation: Situation, stored: Definition, definition: Definition) -> None:
+    # Imported here: VMs on no network do not pay for it.
+    from .nics import cannot_wait
+
+    fields = cannot_wait(stored, definition)
+    if fields:
+        raise FailedPrecondition(
+            f"VM {situation.name} is {situation.state}, and {', '.join(fields)} cannot wait for its next boot: its network lets through what is recorded. "
+            "Set allow_disruption: restart, or shut it down first.",
+            violations=[Violation(field, "cannot be changed beneath a VM that goes on running") for field in fields],
+        )
 
 
 def _refuse_disruption(request: VmRequest, situation: Situation, to_converge: list[Change], disruption: str) -> None:

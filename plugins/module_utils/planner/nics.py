@@ -116,6 +116,21 @@ def _member(definition: Definition, nic: Tree, facts: NicFacts, macs: t.Mapping[
     )
 
 
+def cannot_wait(before: Definition, after: Definition) -> list[str]:
+    """Paths of changes that cannot wait for the next boot of a VM that runs: what its interface has on a network is what the network lets through."""
+    stored = {nic["id"]: nic for nic in before.config.get("network") or []}
+    found = []
+    for nic in after.config.get("network") or []:
+        was, facts = stored.get(nic["id"]), before.generated.get("nics", {}).get(nic["id"])
+        if was is None or facts is None or nic.get("network") != facts["network"]:
+            continue
+        has = [address.partition("/")[0] for address in facts["addresses"]]
+        mac = was.get("mac_address") or before.generated["macs"].get(nic["id"])
+        found += [f"config.network[{nic['id']}].address"] if not set(nic.get("address") or ()) <= set(has) else []
+        found += [f"config.network[{nic['id']}].mac_address"] if nic.get("mac_address") not in (None, mac) else []
+    return found
+
+
 def _unfit(network: NetworkDefinition, nic: Tree, backend: str, field: str) -> t.Iterator[Violation]:
     if network.bridge is None:
         yield Violation(

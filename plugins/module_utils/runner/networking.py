@@ -14,7 +14,8 @@ import typing as t
 
 from ..errors import InvalidArgument, VmcpError
 from ..host.allocations import Allocation
-from ..host.networks import Member, NetworkDefinition, NetworkStore, join, leave, leave_all
+from ..host.networks import OWN, Member, NetworkDefinition, NetworkStore, is_cut_off, join, leave, leave_all
+from ..host.stray_taps import clear_stray_taps
 from ..host.trees import ensure_dir
 from ..planner.nics import described, foresee, joining, members_of
 
@@ -111,7 +112,7 @@ def _settle(context: Context, definitions: t.Mapping[str, Definition]) -> None:
     there = {(name, member.key): member for name in store.names() for member in store.members(name) if member.vm in definitions}
     missing: dict[str, list[Member]] = {}
     for (name, key), member in wanted.items():
-        if there.get((name, key)) != member:
+        if there.get((name, key)) != member or is_cut_off(store, name):
             missing.setdefault(name, []).append(member)
     join(store, missing, _deadline(context.lock_timeout_s))
     surplus: dict[str, set[tuple[str, str]]] = {}
@@ -123,3 +124,10 @@ def _settle(context: Context, definitions: t.Mapping[str, Definition]) -> None:
 def give_back(store: Store, names: t.Collection[str], lock_timeout_s: float) -> None:
     """Takes VMs that are gone off every network."""
     leave_all(NetworkStore(store.layout), names, _deadline(lock_timeout_s))
+
+
+def clear_stray(layout: Layout) -> None:
+    """Taps on bridges of our own networks that belong to no VM any more."""
+    store = NetworkStore(layout)
+    networks = [network for name in store.names() if (network := store.load(name)) is not None]
+    clear_stray_taps(layout, [network.bridge for network in networks if network.kind in OWN and network.bridge])

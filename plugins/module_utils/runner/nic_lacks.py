@@ -11,10 +11,13 @@ import typing as t
 from ..errors import Violation
 
 if t.TYPE_CHECKING:
+    from ..backends.port import TapUse
     from ..model.config import Network, VmConfig
     from .networking import Networks
 
 NET = "/sys/class/net"
+# As launch files look for programs.
+PROGRAM_PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def nic_lacks(config: VmConfig, uid: t.Optional[int], isolated: bool, networks: t.Optional[Networks]) -> list[Violation]:
@@ -30,6 +33,18 @@ def nic_lacks(config: VmConfig, uid: t.Optional[int], isolated: bool, networks: 
         if nic.network and networks is not None:
             lacks += _network(field, nic, networks, isolated)
     return lacks + _taps_used_twice(config)
+
+
+def limit_lacks(taps: t.Iterable[TapUse], isolated: bool) -> list[Violation]:
+    """What is missing for limits that the host is to keep."""
+    limited = [tap.name for tap in taps if tap.limit_rx is not None or tap.limit_tx is not None]
+    if not limited:
+        return []
+    if not isolated:
+        remedy = "Run the task with become, or leave the limits out."
+        return [Violation("config.network", f"only root can limit what passes through {', '.join(limited)}, which the VMM does not. {remedy}")]
+    missing = [name for name in ("tc", "nft") if not any(os.access(f"{place}/{name}", os.X_OK) for place in PROGRAM_PLACES)]
+    return [Violation("config.network", f"{name} is missing, by which taps are limited. Install iproute2 and nftables.") for name in missing]
 
 
 def _interface(field: str, name: str) -> list[Violation]:

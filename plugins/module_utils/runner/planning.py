@@ -19,6 +19,7 @@ from ..planner.make import lacks_a_source, plan_removal, plan_vm
 from .hostview import HostLook
 from .lacks import binary_lacks, device_lacks, host_lacks, seed_lacks
 from .launching import Launchable, foresee
+from .nic_lacks import limit_lacks
 from .shelf import Shelves
 
 if t.TYPE_CHECKING:
@@ -101,7 +102,8 @@ class Planning:
         key = (id(config), definition.backend, definition.binary, definition.generated.get("qemu_accel"), uid if minds_uid else None, powered)
         if key not in self._lacks:
             lacks = host_lacks(config, definition.backend, uid, self.root, self._networks() if definition.names_networks else None)
-            lacks += seed_lacks(driver(definition.backend).uses(definition, config)[0])
+            files, taps = driver(definition.backend).uses(definition, config)
+            lacks += seed_lacks(files) + limit_lacks(taps, self.root)
             if powered:
                 lacks += binary_lacks(definition.binary)
                 lacks += device_lacks(config, definition.backend, definition.generated.get("qemu_accel"))

@@ -51,12 +51,16 @@ def _remove_files(context: Context, works: t.Sequence[Work], keep_data: bool) ->
         return
 
     def give_back(names: list[str]) -> None:
-        if os.path.isdir(f"{layout.state_dir}/networks"):
+        on_networks = os.path.isdir(f"{layout.state_dir}/networks")
+        if on_networks:
             # Imported here: where there are no networks, nobody pays for them.
+            from .networking import clear_stray
             from .networking import give_back as leave_networks
 
             leave_networks(context.store, names, context.lock_timeout_s)
         allocations.release_all(layout, names, lock_timeout_s=context.lock_timeout_s, tell=context.tell)
+        if on_networks:
+            clear_stray(layout)
 
     try:
         removed = remove_vms(layout, [work.name for work in works], keep_data=keep_data, give_back=give_back)

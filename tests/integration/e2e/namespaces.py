@@ -1,18 +1,15 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Network namespaces that stand for hosts and for servers beyond them, and what tests do in them."""
+"""What tests with real guests do in network namespaces, which stand for hosts and for servers beyond them."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import shutil
 import socket
-import subprocess
-import threading
 import time
-import typing as t
+
+from ansible_collections.unkey.vmcp.tests.netns import Namespace
 
 
 def why_no_namespace(*programs: str) -> str | None:
@@ -26,41 +23,7 @@ def why_no_namespace(*programs: str) -> str | None:
     return None
 
 
-def ip(*words: str) -> str:
-    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20).stdout
-
-
-@contextlib.contextmanager
-def namespace(name: str) -> t.Iterator[str]:
-    ip("netns", "add", name)
-    try:
-        ip("-n", name, "link", "set", "lo", "up")
-        yield name
-    finally:
-        ip("netns", "del", name)
-
-
-def inside(name: str, what: t.Callable[[], t.Any]) -> t.Any:
-    """Does it in a thread that is in the namespace; its result."""
-    done: list[t.Any] = []
-
-    def run() -> None:
-        handle = os.open(f"/run/netns/{name}", os.O_RDONLY)
-        try:
-            if ctypes.CDLL(None, use_errno=True).setns(handle, 0):
-                raise OSError(ctypes.get_errno(), "setns")
-        finally:
-            os.close(handle)
-        done.append(what())
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join()
-    assert done, "it failed in the namespace: see above"
-    return done[0]
-
-
-def listen(name: str, address: str, port: int) -> socket.socket:
+def listen(namespace: Namespace, address: str, port: int) -> socket.socket:
     """A socket that listens in the namespace; it stays there, whoever uses it."""
 
     def make() -> socket.socket:
@@ -68,7 +31,7 @@ def listen(name: str, address: str, port: int) -> socket.socket:
         made.settimeout(90)
         return made
 
-    return t.cast(socket.socket, inside(name, make))
+    return namespace.call(make)
 
 
 def bytes_per_second(server: socket.socket, *, sends: bool, warm_up_s: float, seconds: float) -> float:

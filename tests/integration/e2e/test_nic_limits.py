@@ -9,9 +9,10 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import bytes_per_second, ip, listen, namespace, why_no_namespace
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import bytes_per_second, listen, why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest, with_script
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces
 
 SCRIPT = (
     """
@@ -30,25 +31,25 @@ RECEIVES, SENDS = 400_000, 250_000
 
 
 @pytest.fixture
-def host(ground: Playground) -> t.Iterator[str]:
+def host(ground: Playground) -> t.Iterator[Namespace]:
     lack = why_no_namespace("tc", "nft")
     if lack:
         pytest.skip(lack)
-    with namespace(f"vmcp-{ground.top.name}") as name:
-        ip("-n", name, "link", "add", "lanbr", "type", "bridge")
-        ip("-n", name, "addr", "add", "10.9.0.1/24", "dev", "lanbr")
-        ip("-n", name, "link", "set", "lanbr", "up")
-        ground.prefix = ("ip", "netns", "exec", name)
+    with namespaces("host") as (made,):
+        made.run("ip", "link", "add", "lanbr", "type", "bridge")
+        made.run("ip", "addr", "add", "10.9.0.1/24", "dev", "lanbr")
+        made.run("ip", "link", "set", "lanbr", "up")
+        ground.prefix = made.prefix
         try:
-            yield name
+            yield made
             left = ground.remove_all()
-            assert not left and "vq" not in ip("-n", name, "-br", "link", "show", "type", "ifb")
+            assert not left and "vq" not in made.run("ip", "-br", "link", "show", "type", "ifb")
         finally:
             ground.kill_all()
             ground.prefix = ()
 
 
-def test_what_a_guest_sends_and_receives_is_limited(ground: Playground, host: str, qemu: Vmm) -> None:
+def test_what_a_guest_sends_and_receives_is_limited(ground: Playground, host: Namespace, qemu: Vmm) -> None:
     try:
         linux = with_script(linux_guest(cache_directory()), SCRIPT, ground.top / "initrd")
     except GuestUnavailable as exc:
@@ -68,4 +69,4 @@ def test_what_a_guest_sends_and_receives_is_limited(ground: Playground, host: st
     assert abs(sent / SENDS - 1) < 0.2
     assert abs(received / RECEIVES - 1) < 0.2
     assert ground.play([task("stop", name="limited", state="shutdown", shutdown_timeout=0)]).ok("stop")["changed"]
-    assert "vm" not in ip("-n", host, "-br", "link", "show", "type", "tun")
+    assert "vm" not in host.run("ip", "-br", "link", "show", "type", "tun")

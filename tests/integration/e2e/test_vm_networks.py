@@ -16,9 +16,10 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import inside, ip, listen, namespace, why_no_namespace
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import listen, why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, LinuxGuest, cache_directory, linux_guest, with_script
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
 
 # The address by DHCP, or by the kernel's ip=, which in Debian's kernel is for its initramfs to read. Then round after round of what can be reached.
 SCRIPT = r"""
@@ -91,8 +92,8 @@ APPS: Tree = {
 class Lan:
     """C(host): where Ansible and the VMs are; C(outside): where servers are that know nothing of the VMs' addresses."""
 
-    host: str
-    outside: str
+    host: Namespace
+    outside: Namespace
     ground: Playground
 
     def rounds(self, vm: str) -> list[str]:
@@ -113,20 +114,19 @@ def lan(ground: Playground) -> t.Iterator[Lan]:
     lack = why_no_namespace("nft", "dnsmasq")
     if lack:
         pytest.skip(lack)
-    with namespace(f"vmcp-{ground.top.name}") as host, namespace(f"vmcp-{ground.top.name}-o") as outside:
-        ip("-n", host, "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", outside)
-        for name, address in ((host, "192.0.2.1/24"), (outside, "192.0.2.2/24")):
-            ip("-n", name, "addr", "add", address, "dev", "up0")
-            ip("-n", name, "link", "set", "up0", "up")
-        ip("-n", host, "route", "add", "default", "via", "192.0.2.2")
-        ground.prefix = ("ip", "netns", "exec", host)
+    with namespaces("host", "out") as (host, outside):
+        wire(host, "up0", outside, "up0")
+        for one, address in ((host, "192.0.2.1/24"), (outside, "192.0.2.2/24")):
+            one.run("ip", "addr", "add", address, "dev", "up0")
+        host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+        ground.prefix = host.prefix
         try:
             yield Lan(host, outside, ground)
             # The network goes last: it is refused to go before its VMs.
             ground.remove_all()
             ground.play([task("no network", "vmcp_network", name="apps", state="absent")]).ok("no network")
             assert not ground.remove_all()
-            assert {line.split()[0].partition("@")[0] for line in ip("-n", host, "-br", "link").splitlines()} == {"lo", "up0"}
+            assert {line.split()[0].partition("@")[0] for line in host.run("ip", "-br", "link").splitlines()} == {"lo", "up0"}
         finally:
             ground.kill_all()
             ground.prefix = ()
@@ -147,8 +147,8 @@ def linux(ground: Playground) -> t.Callable[[str, str], LinuxGuest]:
 class Outside:
     """Servers beyond the host: one that tells each who it is, and one that nobody may reach."""
 
-    def __init__(self, namespace_name: str) -> None:
-        self._servers = [listen(namespace_name, "192.0.2.2", port) for port in (7000, 7001)]
+    def __init__(self, namespace: Namespace) -> None:
+        self._servers = [listen(namespace, "192.0.2.2", port) for port in (7000, 7001)]
         self.reached_what_is_refused = False
         for server in self._servers:
             threading.Thread(target=self._serve, args=(server,), daemon=True).start()
@@ -228,7 +228,7 @@ def test_guests_have_addresses_names_a_way_out_and_a_policy(ground: Playground, 
     assert f"dhcp ip={nic['addresses'][0]} router=10.80.0.1 dns=10.80.0.1 domain=apps.internal" in console
     told = ground.vm_file("db", "console.log").read_text(errors="replace")
     assert "kernel ip=10.80.0.50 router=10.80.0.1 mask=255.255.255.0 dns=10.80.0.1 host=db auto=off" in told
-    assert inside(lan.outside, lambda: _get("192.0.2.1", 8080)).endswith("www web\n"), "a forwarded port"
+    assert lan.outside.call(_get, "192.0.2.1", 8080).endswith("www web\n"), "a forwarded port"
 
     # --- isolation is live, and a VM that goes gives back all that it had ---
     results = ground.play([task("isolate", "vmcp_network", name="apps", isolate=True)])

@@ -56,13 +56,13 @@ class Ended:
 class BuiltModule:
     """The exploded module and the process that forks for each run. C(options): given to every run."""
 
-    def __init__(self, exploded: pathlib.Path, hidden: dict[str, t.Any], name: str) -> None:
+    def __init__(self, exploded: pathlib.Path, hidden: dict[str, t.Any], name: str, prefix: t.Sequence[str] = ()) -> None:
         self.options: dict[str, t.Any] = {}
         self._hidden = hidden
         program = pathlib.Path(__file__).with_name("zygote.py")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("UNKEY_VMCP_", "ANSIBLE_"))}
         self._zygote = subprocess.Popen(
-            [sys.executable, str(program), str(exploded), f"{MODULES}.{name}", str(ROOT / "plugins" / "module_utils")],
+            [*prefix, sys.executable, str(program), str(exploded), f"{MODULES}.{name}", str(ROOT / "plugins" / "module_utils")],
             cwd="/",
             env=environment,
             stdin=subprocess.PIPE,
@@ -110,8 +110,8 @@ class BuiltModule:
         self._zygote.wait(timeout=10)
 
 
-def build(directory: pathlib.Path, name: str = "vmcp_vm") -> BuiltModule:
-    """Lets Ansible build the module for a task, keeps the file, and has it unpack itself."""
+def build(directory: pathlib.Path, name: str = "vmcp_vm", prefix: t.Sequence[str] = ()) -> BuiltModule:
+    """C(prefix): words before what runs it (a namespace). Lets Ansible build the module for a task, keeps the file, and has it unpack itself."""
     ground = Playground(directory, environment={"ANSIBLE_KEEP_REMOTE_FILES": "1"})
     assert not ground.ad_hoc(name, **_TRIFLES[name]).failed
     # Twice, where the host had not got the code yet: they are the same.
@@ -119,4 +119,4 @@ def build(directory: pathlib.Path, name: str = "vmcp_vm") -> BuiltModule:
     subprocess.run([sys.executable, str(built), "explode"], check=True, capture_output=True, timeout=60)
     exploded = built.parent / "debug_dir"
     arguments = json.loads((exploded / "args").read_text())["ANSIBLE_MODULE_ARGS"]
-    return BuiltModule(exploded, {key: value for key, value in arguments.items() if key.startswith("_ansible_")}, name)
+    return BuiltModule(exploded, {key: value for key, value in arguments.items() if key.startswith("_ansible_")}, name, prefix)

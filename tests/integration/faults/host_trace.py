@@ -36,10 +36,13 @@ def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
 
 
 def _supervised(ground: Playground) -> dict[int, str]:
+    # A network's dnsmasq goes on.
     # A supervisor's nap is another process each time. What bounds the logs of all VMs ends some time after the last of them, and with the last removal at
     # once: tests/integration/host holds it to that.
     ours = processes_about(str(ground.top)).items()
-    return {pid: words for pid, words in ours if "zygote" not in words and not words.startswith("sleep ") and "/trim-logs" not in words}
+    return {
+        pid: words for pid, words in ours if "zygote" not in words and not words.startswith("sleep ") and "/trim-logs" not in words and "dnsmasq" not in words
+    }
 
 
 def _taps_of(ground: Playground) -> list[str]:

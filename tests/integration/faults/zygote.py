@@ -110,8 +110,8 @@ _TOOLS = ("mke2fs", "e2fsck", "resize2fs", "qemu-img")
 
 
 def _is_ours(command: t.Any) -> bool:
-    """Supervisors, launch files and what writes disks; asking a VMM for its version changes nothing."""
-    return bool(command) and (command[0] in ("unshare", "/bin/sh", "systemctl") or os.path.basename(command[0]) in _TOOLS)
+    """Supervisors, launch files, what writes disks, and rules of networks; asking a VMM for its version changes nothing."""
+    return bool(command) and (command[0] in ("unshare", "/bin/sh", "systemctl", "nft") or os.path.basename(command[0]) in _TOOLS)
 
 
 def child(run: dict[str, t.Any], module: str, output: int) -> t.NoReturn:

@@ -9,6 +9,7 @@ For each task one lock, one write of what changed, one transaction of nftables, 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import typing as t
 
@@ -77,9 +78,15 @@ def leave(store: NetworkStore, leaving: Leaving, deadline: float) -> None:
 
 
 def leave_all(store: NetworkStore, vms: t.Collection[str], deadline: float) -> None:
-    """Takes VMs off every network."""
+    """Takes VMs off every network, and finishes where somebody was killed: then the kernel may know of a VM that the record has forgotten."""
     gone = set(vms)
-    leave(store, {name: keys for name in store.names() if (keys := {m.key for m in store.members(name) if m.vm in gone})}, deadline)
+    leaving = {name: {m.key for m in store.members(name) if m.vm in gone} for name in store.names()}
+    leave(store, {name: keys for name, keys in leaving.items() if keys or is_cut_off(store, name)}, deadline)
+
+
+def is_cut_off(store: NetworkStore, name: str) -> bool:
+    """Whether who changed the network's members last was killed before the kernel knew all of it."""
+    return os.path.lexists(store.files(name).unapplied)
 
 
 def networks_of(store: NetworkStore, vm: str) -> dict[str, tuple[Member, ...]]:
