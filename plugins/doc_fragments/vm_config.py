@@ -634,7 +634,7 @@ options:
     elements: raw
   networks:
     description:
-      - Interfaces, each the name of a tap or bridge, or a dictionary.
+      - Interfaces, each the name of a network, a tap or a bridge, or a dictionary.
       - The same as O(config.network), short for the command line. Giving both with different values is an error.
     type: list
     elements: raw

@@ -74,6 +74,7 @@ vms:
     - Keys are C(name), C(state), C(stop_reason), C(backend), C(backend_version), C(binary), C(workload), C(labels), C(autostart), C(protected),
       C(restart_policy), C(security), C(config), C(uid), C(nics), C(sockets), C(console), C(pending), C(last_exit), C(pid), C(boot_id), C(uptime_s),
       C(boot_ms) and C(created_at), and what O(gather) asks for.
+    - C(nics) are C({id, mac_address, tap}), and of interfaces on networks also C(network), C(addresses), C(gateways), C(name) (in DNS) and C(address_method).
     - C(unresponsive) says why a VMM does not answer, C(error) why a definition, or that with which the VM was started, cannot be read.
   returned: success
   type: list

@@ -33,7 +33,7 @@ _SHORT: dict[str, tuple[str, str, str | None]] = {
     "kernel_args": ("Kernel command line.", "str", None),
     "firmware": ("Firmware on the host.", "str", None),
     "disks": ("Disks, each a path or a dictionary. The first is the root device, unless an entry gives C(is_root_device).", "list", "raw"),
-    "networks": ("Interfaces, each the name of a tap or bridge, or a dictionary.", "list", "raw"),
+    "networks": ("Interfaces, each the name of a network, a tap or a bridge, or a dictionary.", "list", "raw"),
 }
 
 

@@ -1,0 +1,89 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Interfaces on networks: addresses, how guests learn them, and what cannot be had. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.network_definition import NetworkDefinition
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.nics import cannot_wait, foresee, members_of
+
+RANGES = {"ipv4": ["10.80.0.2", "10.80.0.254"]}
+BARE = NetworkDefinition("bare", "bridge", {"ipv4": "10.80.0.1/24"}, {"bridge": "vn-bare", "ranges": RANGES})
+SERVED = NetworkDefinition("served", "bridge", {"ipv4": "10.80.0.1/24", "dhcp": True}, {"bridge": "vn-served", "ranges": RANGES})
+LAN = NetworkDefinition("lan", "uplink", {"interface": "eth1"}, {"bridge": "vn-lan"})
+MACVTAP = NetworkDefinition("direct", "macvtap", {"interface": "eth1"}, {})
+NETWORKS = {network.name: network for network in (BARE, SERVED, LAN, MACVTAP)}
+
+
+def definition(*nics: dict[str, t.Any], name: str = "web", backend: str = "firecracker", metadata: bool = False, **boot: t.Any) -> Definition:
+    network = [{"id": f"net{index}", "address": None, "address_method": "auto", "tap_device": None, **nic} for index, nic in enumerate(nics)]
+    config = {"boot": {"kernel_path": "/k", "kernel_args": None, **boot}, "network": network}
+    return Definition(name=name, backend=backend, backend_version="1", binary="/b", config=config, metadata_digest="d" if metadata else None)
+
+
+def seen(one: Definition) -> t.Any:
+    return foresee(one, NETWORKS, {name: {} for name in NETWORKS})
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "method"),
+    [
+        ("served", {}, "dhcp"),
+        ("lan", {}, "dhcp"),
+        ("bare", {}, "kernel"),
+        ("bare", {"kernel_args": "quiet"}, "none"),
+        ("bare", {"kernel_args": "quiet", "metadata": True}, "mmds"),
+        ("bare", {"kernel_args": "quiet", "metadata": True, "backend": "qemu"}, "none"),
+        ("bare", {"kernel_path": None}, "none"),
+    ],
+)
+def test_how_a_guest_learns_its_address(network: str, options: dict[str, t.Any], method: str) -> None:
+    assert seen(definition({"network": network}, **options)).facts["net0"]["method"] == method
+
+
+def test_a_kernel_tells_of_one_interface_only() -> None:
+    facts = seen(definition({"network": "bare"}, {"network": "bare"})).facts
+    assert [facts[nic]["method"] for nic in ("net0", "net1")] == ["kernel", "none"]
+    assert facts["net0"]["addresses"] != facts["net1"]["addresses"]
+
+
+def test_vms_that_are_foreseen_together_get_different_addresses() -> None:
+    taken: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in NETWORKS}
+    given = [foresee(definition({"network": "bare"}, name=f"vm-{number}"), NETWORKS, taken).facts["net0"]["addresses"][0] for number in range(200)]
+    assert len(set(given)) == 200 and all(address.endswith("/24") for address in given)
+    wants = definition({"network": "bare", "address": [given[3].partition("/")[0]]}, name="late")
+    (violation,) = foresee(wants, NETWORKS, taken).violations
+    assert violation.field == "config.network[0].address" and "belongs to interface net0 of VM vm-3" in violation.message
+
+
+def test_what_cannot_be_had() -> None:
+    violations = seen(definition({"network": "direct"}, {"network": "bare", "address_method": "dhcp"}, {"network": "nowhere"})).violations
+    assert [violation.field for violation in violations] == ["config.network[0].network", "config.network[1].address_method"]
+    assert "macvtap" in violations[0].message and "no DHCP server" in violations[1].message
+
+
+def wired(one: Definition) -> Definition:
+    one.generated.update(macs={"net0": "02:00:00:00:00:01"}, taps={"net0": "vm1"}, nics=seen(one).facts)
+    return one
+
+
+def test_members_are_what_was_chosen() -> None:
+    (member,) = members_of(wired(definition({"network": "bare", "address": ["10.80.0.7"], "vlan": 3})))["bare"]
+    assert (member.vm, member.nic_id, member.tap, member.mac, member.addresses, member.vlan) == ("web", "net0", "vm1", "02:00:00:00:00:01", ("10.80.0.7",), 3)
+
+
+def test_what_cannot_wait_for_the_next_boot() -> None:
+    before = wired(definition({"network": "bare", "address": ["10.80.0.7"]}))
+    for nic, fields in (
+        ({"network": "bare", "address": ["10.80.0.7"]}, []),
+        ({"network": "bare"}, []),
+        ({"network": "served", "address": ["10.80.0.9"]}, []),
+        ({"network": "bare", "address": ["10.80.0.9"]}, ["config.network[net0].address"]),
+        ({"network": "bare", "mac_address": "02:00:00:00:00:05"}, ["config.network[net0].mac_address"]),
+    ):
+        assert cannot_wait(before, definition(nic)) == fields
