@@ -128,7 +128,8 @@ options:
       - Conditions that must hold before the task ends, all under O(wait_timeout).
       - >-
         V(running), C({console: REGEX}) (in the output of this boot), C({tcp: PORT, host: ADDRESS}), C({file: PATH}), C({vsock: PORT}) or V(address).
-      - V(address) is met when the guest itself answers for its address, as a neighbour on the network asks; C({address: ID}) for one interface of several.
+      - >-
+        V(address) is met when the guest itself answers for its address, as a neighbour on the network asks; C({address: ID}) for one interface of several.
         It needs an interface on a network of M(unkey.vmcp.vmcp_network), and root.
       - A failure says which one did not hold, shows the console's last lines, and leaves the VM as it is.
     type: list
