@@ -186,9 +186,10 @@ class Network(Tree):
     address_method: AddressMethod = Field(
         default="auto",
         description="How the guest learns its address. V(dhcp): from the network's DHCP server. V(kernel): by C(ip=) on the kernel's command line, behind "
-        "what O(config.boot.kernel_args) says; IPv4, of one interface, for a VM that boots a kernel. V(mmds): from Firecracker's metadata service, under "
-        "C(vmcp.network). V(none): not from us. V(auto): C(dhcp) where the network has it, else C(kernel) where a kernel is booted and no "
-        "O(config.boot.kernel_args) are given, else V(mmds) where there is metadata, else V(none).",
+        "what O(config.boot.kernel_args) says; IPv4, of one interface, for a VM that boots a kernel. V(cloud_init): from the first-boot data of O(cloud_init), "
+        "unless these have a C(network_config) of their own. V(mmds): from Firecracker's metadata service, under C(vmcp.network). V(none): not from us. "
+        "V(auto): C(dhcp) where the network has it, else C(kernel) where a kernel is booted and no O(config.boot.kernel_args) are given, else V(cloud_init) "
+        "where there are first-boot data, else V(mmds) where there is metadata, else V(none).",
     )
     vlan: t.Optional[Whole] = Field(default=None, ge=1, le=4094, description="VLAN of the interface, untagged for the guest, on a bridge that filters VLANs.")
     mac_address: t.Optional[MacAddress] = Field(default=None, description="MAC address in the guest. Chosen once and kept if left out.")

@@ -40,7 +40,7 @@ def foresee(definition: Definition, networks: Networks, taken: Taken) -> OnNetwo
     addresses: dict[str, tuple[str, ...]] = {}
     for index, nic, network in _attached(definition, networks):
         field = f"config.network[{index}]"
-        violations.extend(_unfit(network, nic, definition.backend, field))
+        violations.extend(_unfit(definition, network, nic, field))
         given, owner = taken[network.name], (definition.name, nic["id"])
         addresses[nic["id"]], wrong = allocate(network, given, *owner, nic.get("address") or (), field=f"{field}.address")
         violations.extend(wrong)
@@ -131,10 +131,14 @@ def cannot_wait(before: Definition, after: Definition) -> list[str]:
     return found
 
 
-def _unfit(network: NetworkDefinition, nic: Tree, backend: str, field: str) -> t.Iterator[Violation]:
+def _unfit(definition: Definition, network: NetworkDefinition, nic: Tree, field: str) -> t.Iterator[Violation]:
     if network.bridge is None:
         yield Violation(
-            f"{field}.network", f"{network.name} is a macvtap network, which {TITLES[backend]} cannot be given yet. Use one with a bridge (uplink)."
+            f"{field}.network", f"{network.name} is a macvtap network, which {TITLES[definition.backend]} cannot be given yet. Use one with a bridge (uplink)."
+        )
+    if nic.get("address_method") == "cloud_init" and definition.generated.get("cloud_init") != "nocloud":
+        yield Violation(
+            f"{field}.address_method", "'cloud_init' needs first-boot data (cloud_init, with the datasource nocloud). Give some, or take another way."
         )
     if nic.get("address_method") == "dhcp" and not network.dhcp and network.kind in OWN:
         yield Violation(
@@ -153,4 +157,6 @@ def _method(definition: Definition, nic: Tree, network: NetworkDefinition, addre
         return "dhcp"
     if boot.get("kernel_path") and boot.get("kernel_args") is None and any(":" not in address for address in addresses) and not kernel_is_used:
         return "kernel"
+    if definition.generated.get("cloud_init") == "nocloud":
+        return "cloud_init"
     return "mmds" if definition.metadata_digest is not None and supports(definition.backend, "network[].address_method=mmds") else "none"

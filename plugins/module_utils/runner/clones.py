@@ -16,6 +16,7 @@ from ..host import clones
 from ..model.cloud_init import SEED_FILE, documents
 from ..model.definition import Definition
 from ..model.resolving import resolved
+from ..model.seed_network import network_config
 from .disk_images import image_origin
 from .live import peer_uid
 from .work import Context, Work, attempt, running_as
@@ -68,6 +69,8 @@ def make_seed(work: Work, definition: Definition, given: t.Mapping[str, t.Any], 
         return
     from ..host.seed import seed_bytes, write_seed
 
+    if given.get("network_config") is None and (addresses := network_config(definition)):
+        given = {**given, "network_config": addresses}
     files = documents(given, definition.name, str(definition.cloud_init_digest))
     write_seed(work.vm, seed_bytes(files), definition.generated.get("uid"), sync=sync)
 

@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.network_definition import NetworkDefinition
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.seed_network import network_config
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.nics import cannot_wait, foresee, members_of
 
 RANGES = {"ipv4": ["10.80.0.2", "10.80.0.254"]}
@@ -65,6 +66,24 @@ def test_what_cannot_be_had() -> None:
     violations = seen(definition({"network": "direct"}, {"network": "bare", "address_method": "dhcp"}, {"network": "nowhere"})).violations
     assert [violation.field for violation in violations] == ["config.network[0].network", "config.network[1].address_method"]
     assert "macvtap" in violations[0].message and "no DHCP server" in violations[1].message
+
+
+def test_first_boot_data_tell_of_addresses() -> None:
+    one = definition({"network": "bare", "address": ["10.80.0.7"], "address_method": "cloud_init"}, {"tap_device": "t0"}, kernel_args="quiet")
+    (violation,) = seen(one).violations
+    assert violation.field == "config.network[0].address_method" and "needs first-boot data" in violation.message
+    one.generated["cloud_init"] = "nocloud"
+    assert seen(definition({"network": "bare"})).facts["net0"]["method"] == "kernel"
+    one.generated.update(macs={"net0": "02:00:00:00:00:01", "net1": "02:00:00:00:00:02"}, nics=seen(one).facts)
+    assert seen(one).violations == [] and one.generated["nics"]["net0"]["method"] == "cloud_init"
+    assert network_config(one) == {
+        "version": 2,
+        "ethernets": {
+            "net0": {"match": {"macaddress": "02:00:00:00:00:01"}, "addresses": ["10.80.0.7/24"], "routes": [{"to": "0.0.0.0/0", "via": "10.80.0.1"}]},
+            "net1": {"match": {"macaddress": "02:00:00:00:00:02"}, "dhcp4": True, "optional": True},
+        },
+    }
+    assert network_config(definition({"network": "bare"})) == {}
 
 
 def wired(one: Definition) -> Definition:

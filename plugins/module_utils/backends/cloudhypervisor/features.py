@@ -12,7 +12,6 @@ from ...capabilities.matrix import IGNORED, SUPPORTED, Capabilities, Limit, Rule
 from ...model.units import MIB
 
 _NO_METADATA = "it has no metadata service"
-_NO_FIRST_BOOT_DATA = "this version of unkey.vmcp has no first-boot data yet"
 
 CAPABILITIES = Capabilities(
     backend="cloudhypervisor",
@@ -96,7 +95,7 @@ CAPABILITIES = Capabilities(
         "network[].address_method=dhcp": yes(),
         "network[].address_method=kernel": yes(),
         "network[].address_method=mmds": no(_NO_METADATA),
-        "network[].address_method=cloud_init": no(_NO_FIRST_BOOT_DATA),
+        "network[].address_method=cloud_init": yes(),
         "network[].address_method=none": yes(),
         "network[].vlan": yes(),
         "network[].rate_limit_rx.bandwidth.size": yes("15"),

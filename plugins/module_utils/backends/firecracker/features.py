@@ -15,7 +15,6 @@ _NO_PIN = "it does not pin virtual CPUs"
 _ONE_QUEUE = "its devices have one queue"
 _OWN_QUEUE_SIZE = "its queues have a size of their own"
 _STDOUT = "its serial port is its standard output, which goes to a file or nowhere"
-_NO_FIRST_BOOT_DATA = "this version of unkey.vmcp has no first-boot data yet"
 
 CAPABILITIES = Capabilities(
     backend="firecracker",
@@ -92,7 +91,7 @@ CAPABILITIES = Capabilities(
         "network[].address_method=dhcp": yes(),
         "network[].address_method=kernel": yes(),
         "network[].address_method=mmds": yes("1.1", note="read by the guest at 169.254.169.254, under vmcp/network"),
-        "network[].address_method=cloud_init": no(_NO_FIRST_BOOT_DATA),
+        "network[].address_method=cloud_init": yes(),
         "network[].address_method=none": yes(),
         "network[].vlan": yes(),
         "network[].rate_limit_rx.bandwidth.size": yes(),

@@ -12,7 +12,6 @@ from ...capabilities.matrix import Capabilities, Limit, Rule, Traits, ignored, i
 _NO_METADATA = "it has no metadata service"
 _BY_TC = "QEMU has no limiter for interfaces: the host's tc and nftables limit the tap"
 _NO_BURST = "the host's limiter, which stands in for QEMU, has no extra tokens at start"
-_NO_FIRST_BOOT_DATA = "this version of unkey.vmcp has no first-boot data yet"
 
 CAPABILITIES = Capabilities(
     backend="qemu",
@@ -89,7 +88,7 @@ CAPABILITIES = Capabilities(
         "network[].address_method=dhcp": yes(),
         "network[].address_method=kernel": yes(),
         "network[].address_method=mmds": no(_NO_METADATA),
-        "network[].address_method=cloud_init": no(_NO_FIRST_BOOT_DATA),
+        "network[].address_method=cloud_init": yes(),
         "network[].address_method=none": yes(),
         "network[].vlan": yes(),
         "network[].rate_limit_rx.bandwidth.size": yes(note=_BY_TC),
