@@ -73,7 +73,9 @@ def test_versions_stand_side_by_side_and_current_is_chosen(one: Fleet, offered: 
     moved = firecracker(one, offered, vmcp_firecracker_versions=[OLD, f"v{NEW}"], vmcp_firecracker_current=NEW).ok()
     assert moved.changed[HOST] == 1
     assert "Firecracker v1.16.2" in said(one, "/opt/vmcp/firecracker/current/firecracker", "--version")
-    firecracker(one, offered, vmcp_firecracker_versions=[OLD], vmcp_firecracker_current=NEW).refused("is not among vmcp_firecracker_versions (1.16.1)")
+    firecracker(one, offered, vmcp_firecracker_versions=[OLD], vmcp_firecracker_current="1.15.0").refused("nor installed. Add it there.")
+    # One that is there already may be it without being named.
+    firecracker(one, offered, vmcp_firecracker_versions=[OLD], vmcp_firecracker_current=NEW).unchanged()
     # One name, as -e gives it.
     firecracker(one, offered, vmcp_firecracker_versions=OLD).ok()
     assert said(one, "readlink", "/opt/vmcp/firecracker/current") == OLD
