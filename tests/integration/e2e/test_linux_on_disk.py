@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import pathlib
+import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable
 from ansible_collections.unkey.vmcp.tests.linux_root import linux_root
@@ -55,3 +56,52 @@ def test_linux_from_image_to_a_clone_that_grows(ground: Playground, qemu: Vmm, t
     lines = results.ok("console")["lines"]
     assert "hostname from-the-seed" in lines and "seed #cloud-config" in lines
     assert any(line.startswith("root on /dev/") and " rw" in line for line in lines), lines
+
+
+def test_from_a_directory_to_a_vm_the_same_on_every_backend(ground: Playground, backend: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
+    """One task for the image, one for the VM; the second run changes nothing, and a check before both says what would be made."""
+    (top / "tree" / "etc").mkdir(parents=True)
+    (top / "tree" / "etc" / "motd").write_text("hello\n")
+    image = {"name": "tiny", "kind": "rootfs", "path": str(top / "tree")}
+    vm = {"name": "web", "state": "running", "backend": backend.backend, "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 0, **backend.options}
+    vm |= {"config": {"storage": [{"image": "tiny", "size": "64M", "is_root_device": True}]}, "wait_for": [{"console": GREETING}]}
+    results = ground.play(
+        [
+            task("image, check", "vmcp_image", check=True, **image),
+            task("VM, check", check=True, **vm),
+            task("image", "vmcp_image", **image),
+            task("VM", **vm),
+            task("image again", "vmcp_image", **image),
+            task("VM again", **vm),
+        ]
+    )
+    for name in ("image, check", "VM, check"):
+        assert results.ok(name)["changed"] and not results[name].touched
+    assert results["VM, check"]["would_need"][0]["field"] == "config.storage[0].image"
+    assert results["VM, check"]["actions"] == results.ok("VM")["actions"]
+    assert not results.ok("image again")["changed"] and not results.ok("VM again")["changed"]
+    (disk,) = results["VM"]["vm"]["disks"]
+    assert disk["image"] == "tiny" and disk["method"] in ("reflink", "overlay", "copy")
+    assert disk["format"] == "raw" or backend.backend == "qemu"
+
+
+def test_what_is_on_a_clone_stays_when_it_is_detached_or_kept(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
+    (top / "tree").mkdir()
+    image = {"name": "tiny", "kind": "rootfs", "path": str(top / "tree")}
+    vm = {"name": "web", "state": "present", "backend": "qemu", "kernel": guest("halt")}
+    with_disk: Tree = {"storage": [{"image": "tiny", "is_root_device": True}, {"id": "scratch", "size": "1M"}]}
+    made = ground.play([task("image", "vmcp_image", **image), task("VM", **vm, config=with_disk)]).ok("VM")
+    scratch = pathlib.Path(next(disk["path"] for disk in made["vm"]["disks"] if disk["id"] == "scratch"))
+    scratch.write_bytes(b"written by the guest".ljust(1 << 20, b"\0"))
+    before = scratch.stat()
+    results = ground.play(
+        [
+            task("detach", **vm, config={"storage": []}),
+            task("attach", **vm, config=with_disk),
+            task("remove and keep", name="web", state="absent", keep=["disks"]),
+            task("define again", **vm, config=with_disk),
+        ]
+    )
+    assert results.ok("detach")["changed"] and results.ok("attach")["changed"] and results.ok("remove and keep")["changed"]
+    results.ok("define again")
+    assert scratch.read_bytes().startswith(b"written by the guest") and scratch.stat().st_ino == before.st_ino
