@@ -21,7 +21,7 @@ def vmcp_variable_violations(given: t.Any, playbook: str) -> list[dict[str, str]
     return [violation.as_dict() for violation in violations(given, playbook)]
 
 
-def vmcp_fleet_hosts(names: t.Any, hostvars: t.Any, reached: t.Any) -> dict[str, dict[str, t.Any]]:
+def vmcp_fleet_hosts(names: t.Any, hostvars: t.Any, reached: t.Any, foretell: bool = False) -> dict[str, dict[str, t.Any]]:
     """See C(vmcp_fleet_hosts.yml)."""
     within = set(reached)
     found = {}
@@ -38,9 +38,18 @@ def vmcp_fleet_hosts(names: t.Any, hostvars: t.Any, reached: t.Any) -> dict[str,
         looked = [known.get(f"vmcp_fleet__{what}") for what in ("host", "vms", "files")]
         if name in within and all(isinstance(seen, collections.abc.Mapping) and not seen.get("failed") for seen in looked):
             host, vms, files = looked
-            body |= {"reachable": True, "host": host["host"], "vms": vms["vms"], "drained": files["drained"], "record": files["record"]}
+            facts = _prepared(host["host"], known.get("vmcp_backends")) if foretell else host["host"]
+            body |= {"reachable": True, "host": facts, "vms": vms["vms"], "drained": files["drained"], "record": files["record"]}
         found[str(name)] = body
     return found
+
+
+def _prepared(facts: t.Mapping[str, t.Any], backends: t.Any) -> dict[str, t.Any]:
+    """The host as it will be when the roles have been there."""
+    there = {installed["backend"] for installed in facts["backends"]}
+    wanted = [backends] if isinstance(backends, str) else list(backends or ([] if there else ["qemu"]))
+    more = [{"backend": backend, "version": "to be installed"} for backend in wanted if backend not in there]
+    return {**facts, "backends": [*facts["backends"], *more]}
 
 
 def vmcp_site_summary(known: t.Any) -> dict[str, t.Any]:

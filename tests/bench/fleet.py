@@ -4,7 +4,8 @@
 
 A no-change run of unkey.vmcp.site at several numbers of hosts, each simulated by a local connection with directories of its own, and the placement of
 many VMs on many hosts. Work for a host must not grow with the number of hosts: what is compared is the processor time of everything that was started,
-less that of a run with one host, by host. Nothing is asserted; it is for reading. Nothing runs afterwards: the VMs are defined, and not started.
+less that of a run with one host, by host. A machine that has other work makes all of it dearer: compare on a
+quiet one. Nothing is asserted; it is for reading. Nothing runs afterwards: the VMs are defined, and not started.
 """
 
 from __future__ import annotations
