@@ -43,7 +43,8 @@ def fitting_size(content: int, inodes: int) -> int:
 
 
 def make_ext4(root: str, target: str, size: int | None, label: str, seed: str, work: Work) -> int:
-    """Its size. C(size) None: as large as the content needs. C(seed): from which its UUID follows, so that the same content makes the same file system."""
+    """Its size. C(size) None: as large as the content needs. C(seed): from which its UUID follows. The same content makes the same
+    file system but for the times at which its files were unpacked here."""
     content, inodes = measure(root)
     bytes_ = size or fitting_size(content, inodes)
     if size and size < content:
