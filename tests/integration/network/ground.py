@@ -165,17 +165,18 @@ class Ground:
 
     def vm(self, name: str, network: str = "apps", *, address: str = "", **more: t.Any) -> Vm:
         """A VM that is on a network, its interface up and its addresses set."""
-        inside = Namespace(name[:8])
         mac = "02:" + ":".join(f"{octet:02x}" for octet in hashlib.sha256(f"{name}{network}".encode()).digest()[:5])
         tap = f"vmt{hashlib.sha256(f'{self.top}{name}{network}'.encode()).hexdigest()[:10]}"
         wished = Member(name, "eth0", tap, mac, (address,) if address else (), **more)
         (member,) = self.host.call(join, self.store, {network: [wished]}, time.monotonic() + 30)[network]
+        made = Vm(name, Namespace(name[:8]), member)
+        # From here on it is ended with the ground, whatever goes wrong with it.
+        self.vms.append(made)
+        inside = made.inside
         wire(self.host, tap, inside, "eth0")
         definition = self.store.get(network)
         self.host.run("ip", "link", "set", tap, "master", str(definition.bridge))
         inside.run("ip", "link", "set", "eth0", "address", mac)
-        made = Vm(name, inside, member)
-        self.vms.append(made)
         for one in member.addresses:
             inside.run("ip", "addr", "add", f"{one}/{definition.prefix_length(one) or 24}", "dev", "eth0", *(["nodad"] if ":" in one else []))
         for gateway in definition.gateways:
