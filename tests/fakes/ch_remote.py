@@ -29,10 +29,10 @@ _COMMANDS = {
 _STATUS_WORDS = {400: "BadRequest", 404: "NotFound", 500: "InternalServerError"}
 
 
-def install(directory: pathlib.Path) -> pathlib.Path:
-    """Writes a C(ch-remote) into C(directory) that runs this file with the present interpreter. Its path."""
+def install(directory: pathlib.Path, python: str = sys.executable) -> pathlib.Path:
+    """Writes a C(ch-remote) into C(directory) that runs this file with that interpreter. Its path."""
     target = directory / "ch-remote"
-    target.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{pathlib.Path(__file__).resolve()}" "$@"\n')
+    target.write_text(f'#!/bin/sh\nexec "{python}" "{pathlib.Path(__file__).resolve()}" "$@"\n')
     target.chmod(0o755)
     return target
 

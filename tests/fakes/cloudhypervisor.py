@@ -44,10 +44,10 @@ _PUT = ("vm.boot", "vm.pause", "vm.resume", "vm.power-button", "vm.shutdown", "v
 _UNDOCUMENTED_KEYS = ("profile", "parent", "disable_io_uring", "disable_aio")
 
 
-def install(directory: pathlib.Path) -> pathlib.Path:
-    """Writes a C(cloud-hypervisor) into C(directory) that runs this file with the present interpreter. Its path."""
+def install(directory: pathlib.Path, python: str = sys.executable) -> pathlib.Path:
+    """Writes a C(cloud-hypervisor) into C(directory) that runs this file with that interpreter. Its path."""
     target = directory / "cloud-hypervisor"
-    target.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{pathlib.Path(__file__).resolve()}" "$@"\n')
+    target.write_text(f'#!/bin/sh\nexec "{python}" "{pathlib.Path(__file__).resolve()}" "$@"\n')
     target.chmod(0o755)
     return target
 

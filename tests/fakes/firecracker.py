@@ -50,10 +50,10 @@ _LEVELS = ("off", "trace", "debug", "info", "warn", "warning", "error")
 _ID_MAX = 64
 
 
-def install(directory: pathlib.Path) -> pathlib.Path:
-    """Writes a C(firecracker) into C(directory) that runs this file with the present interpreter. Its path."""
+def install(directory: pathlib.Path, python: str = sys.executable) -> pathlib.Path:
+    """Writes a C(firecracker) into C(directory) that runs this file with that interpreter. Its path."""
     target = directory / "firecracker"
-    target.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{pathlib.Path(__file__).resolve()}" "$@"\n')
+    target.write_text(f'#!/bin/sh\nexec "{python}" "{pathlib.Path(__file__).resolve()}" "$@"\n')
     target.chmod(0o755)
     return target
 

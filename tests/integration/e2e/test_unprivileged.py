@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Result, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import BACKENDS, use, why_not_for_others
+from ansible_collections.unkey.vmcp.tests.venvs import python_for_others
 
 # Of nobody on the hosts on which tests run.
 UID = 64321
@@ -33,6 +34,7 @@ def as_user(ground: Playground, kvm: bool) -> None:
     lack = why_not_for_others()
     if lack:
         pytest.skip(f"Ansible cannot be run as another user: {lack}")
+    ground.python = python_for_others()
     os.chown(ground.top, UID, UID)
     for path in ground.top.iterdir():
         os.chown(path, UID, UID)

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.tests.fakes import ch_remote, cloudhypervisor, firecracker
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground
+from ansible_collections.unkey.vmcp.tests.venvs import VenvUnavailable, python_for_others
 
 _NEEDED = {"qemu": (f"qemu-system-{os.uname().machine}",), "firecracker": ("firecracker", "jailer"), "cloudhypervisor": ("cloud-hypervisor", "ch-remote")}
 
@@ -81,8 +82,10 @@ def _fakes() -> str:
     """A directory with the fakes under the names of the real ones, for this run of pytest."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="vmcp-fakes-"))
     directory.chmod(0o755)
+    # Started by root, they run under a uid of their own.
+    python = python_for_others() if os.geteuid() == 0 and why_not_for_others() is None else sys.executable
     for fake in (firecracker, cloudhypervisor, ch_remote):
-        fake.install(directory)
+        fake.install(directory, python)
     return str(directory)
 
 
@@ -95,11 +98,11 @@ BACKENDS = ("qemu", "firecracker", "cloudhypervisor")
 
 
 def why_not_for_others() -> str | None:
-    """Why another user cannot run our Ansible; None when it can."""
-    for path in (pathlib.Path(sys.executable).resolve(), pathlib.Path(sys.executable).parent, pathlib.Path(__file__).resolve()):
-        for part in (path, *path.parents):
-            if not part.stat().st_mode & (0o001 if part.is_dir() else 0o004):
-                return f"{part} is closed to other users"
+    """Why another user can run no Ansible and no fake; None when one can."""
+    try:
+        python_for_others()
+    except VenvUnavailable as exc:
+        return str(exc)
     return None
 
 
