@@ -97,7 +97,7 @@ class Lan:
     ground: Playground
 
     def rounds(self, vm: str) -> list[str]:
-        return re.findall(r"^round [0-9]+(.*?)\s*$", self.ground.vm_file(vm, "console.log").read_text(errors="replace"), re.MULTILINE)
+        return re.findall(r"^round [0-9]+(.*?)\r?\n", self.ground.vm_file(vm, "console.log").read_text(errors="replace"), re.MULTILINE)
 
     def next_round(self, vm: str, after: int | None = None) -> dict[str, str]:
         """What the guest could do in a round that began after now (or after that many)."""
