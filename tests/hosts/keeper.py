@@ -95,6 +95,9 @@ def furnish(made: Fleet) -> None:
         URL,
         inventory / "group_vars" / "hypervisors.json",
         vmcp_host_wheels=str(wheels()),
+        vmcp_backends=["qemu", "firecracker", "cloudhypervisor"],
+        # The hosts' server has no kernels: the guests of these tests bring their own.
+        vmcp_kernels=False,
         vmcp_vms=vms(),
         vmcp_vm_defaults={
             "state": "running",
