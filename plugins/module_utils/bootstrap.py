@@ -65,16 +65,22 @@ def run(
         """Ansible logs all options to syslog, whole, before a module gets a word in."""
 
         params: dict[str, t.Any]
+        code: dict[str, t.Any]
+
+        def _load_params(self) -> None:
+            # What our action plugin adds is no option: nobody is to give it, find it in the documentation, or see it in a result.
+            super()._load_params()
+            self.code = self.params.pop(CODE_OPTION, None) or {}
 
         def _log_invocation(self) -> None:
             given = self.params
-            self.params = {name: value for name, value in {**given, **_sizes(given, large)}.items() if name != CODE_OPTION}
+            self.params = {**given, **_sizes(given, large)}
             super()._log_invocation()
             self.params = given
 
-    module = Module(argument_spec={**argument_spec, CODE_OPTION: {"type": "dict"}}, supports_check_mode=True, **module_options)
+    module = Module(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     act = not module.check_mode
-    code = module.params.pop(CODE_OPTION) or {}
+    code = module.code
     kept = list(sys.path)
     try:
         if code and not find_code(code["hash"], code.get("archive"), act and not reads_only, module.warn):
