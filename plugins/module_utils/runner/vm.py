@@ -18,6 +18,7 @@ from .describe import describe
 from .live import look_at, situation
 
 if t.TYPE_CHECKING:
+    from ..host.layout import VmLayout
     from ..model.task import VmRequest
     from ..planner.plan import Plan
     from .planning import Planning
@@ -45,9 +46,10 @@ def _nothing_to_do(call: Call, store: Store) -> t.Optional[Outcome]:
     if digest is None:
         return None
     hit = unchanged.confirm(store, name, digest, call.options["state"], bool(call.options.get("wait_for")) and call.act, lambda: look_at(store, name))()
-    if hit is None:
-        return None
-    found, kept = hit
+    return _satisfied(call, vm, *hit) if hit is not None else None
+
+
+def _satisfied(call: Call, vm: VmLayout, found: Situation, kept: dict[str, t.Any]) -> Outcome:
     for text in kept.get("notices", []):
         call.warn(text)
     result = {
@@ -63,7 +65,7 @@ def _nothing_to_do(call: Call, store: Store) -> t.Optional[Outcome]:
         result["would_need"] = []
     elif call.options.get("wait_for"):
         result["waited"] = kept.get("waited", [])
-    title = f"vm {name}"
+    title = f"vm {found.name}"
     return Outcome(result, {"before": {}, "after": {}, "before_header": title, "after_header": title})
 
 
