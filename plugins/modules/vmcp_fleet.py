@@ -69,7 +69,7 @@ EXAMPLES = r"""
   unkey.vmcp.vmcp_fleet:
     claims: "{{ fleet.record.claims | combine({'web': 'node1'}) }}"
     generation: "{{ fleet.record.generation + 1 }}"
-    run_id: "{{ lookup('ansible.builtin.pipe', 'uuidgen') }}"
+    run_id: "{{ (2 ** 62) | random | string | to_uuid }}"
     expected_generation: "{{ fleet.record.generation }}"
     expected_run_id: "{{ fleet.record.run_id }}"
 
