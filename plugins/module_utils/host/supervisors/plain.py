@@ -38,7 +38,8 @@ class PlainSupervisor:
 
     def __init__(self, layout: Layout, *, trim_interval_s: int = TRIM_INTERVAL_S, console_max_bytes: t.Optional[int] = None) -> None:
         self._layout = layout
-        self._trimmer = f"{layout.state_dir}/trim-logs"
+        # Not the name of what systemd runs once a time: a host may have VMs of both.
+        self._trimmer = f"{layout.state_dir}/trim-logs.plain"
         self._trim_interval_s = trim_interval_s
         self._console_max_bytes = console_max_bytes
 
