@@ -39,6 +39,7 @@ VERSION = os.environ.get("FAKE_VMM_VERSION", "53.0")
 DOCUMENT = "cloud-hypervisor-v53.0.yaml"
 BASE = "/api/v1/"
 _GET = ("vmm.ping", "vm.info", "vm.counters")
+_WITH_BODY = ("vm.create", "vm.resize-disk")
 _PUT = ("vm.boot", "vm.pause", "vm.resume", "vm.power-button", "vm.shutdown", "vm.delete", "vmm.shutdown")
 # The document against the code, as far as this fake goes: 204 for vmm.shutdown where 200 is real, and these keys of vm.info that it does not have.
 _UNDOCUMENTED_KEYS = ("profile", "parent", "disable_io_uring", "disable_aio")
@@ -115,9 +116,9 @@ class Api:
 
     def _misaddressed(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes | None] | None:
         call = path.removeprefix(BASE)
-        if path == call or call not in (*_GET, *_PUT, "vm.create"):
+        if path == call or call not in (*_GET, *_PUT, *_WITH_BODY):
             return 404, b'["Not Found"]'
-        if method == "PATCH" or (call == "vm.create" and method == "PUT" and not body):
+        if method == "PATCH" or (call in _WITH_BODY and method == "PUT" and not body):
             return 400, None
         if method != ("GET" if call in _GET else "PUT") or (call in _PUT and body):
             return 400, b'["Bad Request"]'
@@ -155,6 +156,8 @@ class Api:
             return 200, self.vm.counters()
         if call == "vm.create":
             self.vm.create(json.loads(body or b""))
+        elif call == "vm.resize-disk":
+            self.vm.resize_disk(json.loads(body or b""))
         elif call == "vmm.shutdown":
             threading.Timer(0.05, self.ended.set).start()
             return 200, None

@@ -103,6 +103,14 @@ class Vm:
     def power_button(self) -> None:
         self._booted("Error triggering power button").asked.set()
 
+    def resize_disk(self, body: Tree) -> None:
+        """The file too is extended by the VMM."""
+        self._booted("The disk could not be resized")
+        paths = [disk["path"] for disk in (self._config or {}).get("disks", []) if disk.get("id") == body.get("id")]
+        if not paths or not isinstance(body.get("desired_size"), int):
+            raise Refused("The disk could not be resized", "Invalid disk")
+        os.truncate(paths[0], body["desired_size"])
+
     def shutdown(self) -> None:
         if not self._half_booted:
             self._booted("The VM could not shutdown").stop()

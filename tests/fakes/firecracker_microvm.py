@@ -70,7 +70,24 @@ class MicroVm:
         part = _PARTS.get("/".join(segments[:2])) or _PARTS.get(segments[0])
         if method == "PUT" and part:
             return self._put(part, value, segments[1:] if part in _LISTS else [])
+        if method == "PATCH" and part == "drives" and len(segments) == 2:
+            return self._patch_drive(value, segments[1])
         raise Fault(f"Invalid request method and/or path: {method} {segments[0]}.")
+
+    def _patch_drive(self, value: t.Any, drive: str) -> None:
+        """What it is asked for when a file has grown: to open it again."""
+        if self.state == "Not started":
+            raise Fault(BEFORE)
+        if not isinstance(value, dict) or value.get("drive_id") != drive:
+            raise Fault("The id from the path does not match the id from the body!")
+        unknown = sorted(value.keys() - {"drive_id", "path_on_host", "rate_limiter"})
+        if unknown:
+            raise Fault(f"An error occurred when deserializing the json body of a request: unknown field `{unknown[0]}`.")
+        known = self._lists["drives"].get(drive)
+        path = value.get("path_on_host")
+        if known is None or path is None or not os.path.exists(path):
+            raise Fault(f"Drive update error: No such file or directory (os error 2) {path}")
+        known["path_on_host"] = path
 
     def _get(self, segments: list[str]) -> t.Any:
         """Surplus segments after a known path are ignored."""

@@ -13,9 +13,9 @@ from ansible_collections.unkey.vmcp.tests.hosts.nspawn import HostUnavailable
 from ansible_collections.unkey.vmcp.tests.hosts.releases import Releases
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def one() -> t.Iterator[Fleet]:
-    """A fleet of one bare host."""
+    """A fleet of one bare host, for each file of tests: what others left on it would count."""
     try:
         with fleet(1) as made:
             yield made
@@ -23,7 +23,7 @@ def one() -> t.Iterator[Fleet]:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def releases(one: Fleet) -> Releases:
     """Served to the host; what is on PATH is real."""
     return Releases(one.served)
