@@ -10,7 +10,9 @@ every file without it. The bootstrap refuses to run with stand-ins.
 
 from __future__ import annotations
 
+import contextlib
 import types
+import typing as t
 
 from .errors import FailedPrecondition
 
@@ -20,38 +22,38 @@ REMEDY = (
 )
 
 
+@contextlib.contextmanager
+def _needed(library: str) -> t.Iterator[None]:
+    try:
+        yield
+    except ImportError as exc:
+        raise FailedPrecondition(f"The Python library {library} is missing on this host. {REMEDY}") from exc
+
+
 def httpx() -> types.ModuleType:
     """The httpx library. Raises FailedPrecondition with the remedy where it is missing."""
-    try:
+    with _needed("httpx"):
         import httpx as library
-    except ImportError as exc:
-        raise FailedPrecondition(f"The Python library httpx is missing on this host. {REMEDY}") from exc
     return library
 
 
 def qemu_qmp() -> types.ModuleType:
     """The qemu.qmp library. Raises FailedPrecondition with the remedy where it is missing."""
-    try:
+    with _needed("qemu.qmp"):
         import qemu.qmp as library
-    except ImportError as exc:
-        raise FailedPrecondition(f"The Python library qemu.qmp is missing on this host. {REMEDY}") from exc
     return library
 
 
 def pyroute2() -> types.ModuleType:
     """The pyroute2 library. Raises FailedPrecondition with the remedy where it is missing."""
-    try:
+    with _needed("pyroute2"):
         import pyroute2 as library
-    except ImportError as exc:
-        raise FailedPrecondition(f"The Python library pyroute2 is missing on this host. {REMEDY}") from exc
     return library
 
 
 def pycdlib() -> types.ModuleType:
     """The pycdlib library, which writes ISO file systems. Raises FailedPrecondition with the remedy where it is missing."""
-    try:
+    with _needed("pycdlib"):
         import pycdlib as library
         import pycdlib.pycdlibexception
-    except ImportError as exc:
-        raise FailedPrecondition(f"The Python library pycdlib is missing on this host. {REMEDY}") from exc
     return library
