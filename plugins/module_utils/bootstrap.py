@@ -16,7 +16,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .call import Call, Outcome
+from .call import CODE_MISSING, CODE_OPTION, Call, Outcome
 from .errors import FailedPrecondition, VmcpError
 from .runtime import find_code, forget_stand_ins, is_installed, lend_libraries, matching_elsewhere
 
@@ -24,12 +24,6 @@ from .runtime import find_code, forget_stand_ins, is_installed, lend_libraries, 
 RESPAWN_MAX_BYTES = 60_000
 # Shorter values are words and numbers that a result has on its own.
 MASKED_MIN_LENGTH = 8
-
-
-# What our action plugin adds to a task's options: C({hash: of the code on the controller, archive: path of a zip of it on this host, or nothing}).
-CODE_OPTION = "_code"
-# In the answer to the action plugin: the code is not on this host, and nothing was done.
-CODE_MISSING = "_code_missing"
 
 
 def core(module: str, function: str) -> t.Callable[[Call], Outcome]:

@@ -8,6 +8,11 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+# What our action plugin adds to a task's options: C({hash: of the code on the controller, archive: path of a zip of it on this host, or nothing}).
+CODE_OPTION = "_code"
+# In the answer to the action plugin: the code is not on this host, and nothing was done.
+CODE_MISSING = "_code_missing"
+
 
 @dataclasses.dataclass(frozen=True)
 class Call:

@@ -18,11 +18,10 @@ import zipfile
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.call import CODE_MISSING, CODE_OPTION
 from ansible_collections.unkey.vmcp.plugins.module_utils.runtime_hash import contents, runtime_hash
 
 PACKAGE = "ansible_collections/unkey/vmcp/plugins/module_utils"
-CODE_OPTION = "_code"
-CODE_MISSING = "_code_missing"
 # Read here, once: Ansible loads this file in the process from which it forks one for each task of each host.
 _CODE = contents(pathlib.Path(__file__).resolve().parents[1] / "module_utils")
 _HASH = runtime_hash(_CODE)
