@@ -18,7 +18,7 @@ from . import filesystems, tools
 from .cloning import Cloned, allocated, clone, refuse_other_files, require_regular, virtual_size, write_sparse
 from .disk_making import make_overlay
 from .files import os_errors, remove
-from .trees import open_beneath
+from .trees import name_in, open_beneath
 
 if t.TYPE_CHECKING:
     from .layout import VmLayout
@@ -83,7 +83,7 @@ def make(
             raise
         finally:
             os.close(fd)
-        _name(vm, temporary, str(chosen["file"]), sync)
+        name_in(vm.data, temporary, str(chosen["file"]), sync)
     return cloned
 
 
@@ -111,16 +111,6 @@ def _fill(fd: int, path: str, chosen: Chosen, image: t.Optional[tuple[str, str, 
     if wanted > least:
         os.ftruncate(fd, wanted)
     return Cloned(cloned.method, cloned.saved_bytes + wanted - least)
-
-
-def _name(vm: VmLayout, temporary: str, file: str, sync: bool) -> None:
-    directory = os.open(vm.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.rename(temporary, file, dst_dir_fd=directory)
-        if sync:
-            os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def grow(vm: VmLayout, chosen: Chosen, size: int) -> bool:

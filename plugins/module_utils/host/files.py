@@ -138,6 +138,15 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def listed(path: str) -> list[str]:
+    """Names in a directory; none where there is no such directory."""
+    with os_errors(f"list {path}"):
+        try:
+            return os.listdir(path)
+        except FileNotFoundError:
+            return []
+
+
 def sync_dir(path: str) -> None:
     """Makes names in the directory durable."""
     _sync(path, os.O_DIRECTORY)

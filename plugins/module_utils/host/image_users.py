@@ -16,7 +16,7 @@ import typing as t
 
 from ..errors import Internal
 from ..model.words import NAME_PATTERN
-from .files import os_errors, read_text, remove, write_atomic
+from .files import listed, os_errors, read_text, remove, write_atomic
 from .layout import HOST_JSON
 from .processes import start_time
 from .trees import ensure_dir
@@ -42,7 +42,7 @@ class Users:
 
     def of_digest(self, digest: str) -> list[str]:
         entry = digest.replace(":", "-")
-        recorded = [user for user in self._listed(f"{self._dir}/{entry}") if self._is_there(f"{self._dir}/{entry}/{user}", user)]
+        recorded = [user for user in listed(f"{self._dir}/{entry}") if self._is_there(f"{self._dir}/{entry}/{user}", user)]
         return sorted({*recorded, *self._mentions(f"/.content/{entry}")})
 
     def add(self, digest: str, user: str) -> None:
@@ -54,20 +54,20 @@ class Users:
         write_atomic(f"{directory}/{user}", f"{os.getpid()} {start_time(os.getpid())}\n")
 
     def drop(self, user: str, digest: t.Optional[str]) -> None:
-        for entry in self._listed(self._dir):
+        for entry in listed(self._dir):
             if digest is None or entry == digest.replace(":", "-"):
                 with os_errors(f"release {entry}"):
                     remove(f"{self._dir}/{entry}/{user}")
 
     def tidy(self) -> None:
         """Removes records of users that are gone, and empty directories."""
-        for entry in self._listed(self._dir):
+        for entry in listed(self._dir):
             directory = f"{self._dir}/{entry}"
             with os_errors(f"tidy {directory}"):
-                for user in self._listed(directory):
+                for user in listed(directory):
                     if _USER.fullmatch(user) and not self._is_there(f"{directory}/{user}", user):
                         remove(f"{directory}/{user}")
-                if not self._listed(directory):
+                if not listed(directory):
                     os.rmdir(directory)
 
     def _is_there(self, record: str, user: str) -> bool:
@@ -89,7 +89,7 @@ class Users:
         # As JSON spells it.
         spelled = json.dumps(text)[1:-1]
         found = []
-        for name in self._listed(self._layout.vms):
+        for name in listed(self._layout.vms):
             vm = self._layout.vm(name)
             if any(spelled in self._text(path) for path in (vm.definition, vm.booted)):
                 found.append(f"vm:{name}")
@@ -103,11 +103,3 @@ class Users:
             return read_text(path)
         except (FileNotFoundError, NotADirectoryError):
             return ""
-
-    @staticmethod
-    def _listed(path: str) -> list[str]:
-        with os_errors(f"list {path}"):
-            try:
-                return os.listdir(path)
-            except FileNotFoundError:
-                return []

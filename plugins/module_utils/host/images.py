@@ -23,7 +23,7 @@ import typing as t
 from ..errors import FailedPrecondition, Internal, NotFound
 from ..model.image import DIGEST_PATTERN, Image
 from ..model.words import NAME_PATTERN
-from .files import os_errors, read_json, remove, sync_dir, sync_file, write_atomic, write_plain
+from .files import listed, os_errors, read_json, remove, sync_dir, sync_file, write_atomic, write_plain
 from .image_users import Users
 from .locks import Held, held
 from .trees import ensure_dir, remove_tree
@@ -49,7 +49,7 @@ class ImageStore:
     # --- reading --------------------------------------------------------------------------------------
     def names(self) -> list[str]:
         """Every image that has a description, sorted."""
-        return sorted(name for name in _listed(self.layout.images) if _NAME.fullmatch(name) and os.path.lexists(self.description(name)))
+        return sorted(name for name in listed(self.layout.images) if _NAME.fullmatch(name) and os.path.lexists(self.description(name)))
 
     def find(self, name: str) -> t.Optional[Image]:
         """None when there is no such image. FailedPrecondition for a newer schema, Internal for a torn description or one whose content is gone."""
@@ -215,7 +215,7 @@ class ImageStore:
     def _sweep(self) -> None:
         """Removes content that nobody needs. A description that cannot be read stops it: what it needs is not known."""
         named = {image.digest for name in self.names() if (image := self.find(name)) is not None}
-        for entry in _listed(f"{self.layout.images}/.content"):
+        for entry in listed(f"{self.layout.images}/.content"):
             digest = entry.replace("-", ":", 1)
             if _DIGEST.fullmatch(digest) and digest not in named and not self._users.of_digest(digest):
                 with os_errors(f"remove the content {entry}"):
@@ -242,11 +242,3 @@ def write_note(path: str, body: t.Mapping[str, t.Any]) -> None:
     """A small file beside what is under way, which may be lost in a power failure."""
     with os_errors(f"write {path}"):
         write_plain(path, json.dumps(body) + "\n")
-
-
-def _listed(path: str) -> list[str]:
-    with os_errors(f"list {path}"):
-        try:
-            return os.listdir(path)
-        except FileNotFoundError:
-            return []

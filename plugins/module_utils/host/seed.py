@@ -13,6 +13,7 @@ from .. import thirdparty
 from ..errors import Internal
 from ..model.cloud_init import SEED_FILE
 from .files import os_errors, remove
+from .trees import name_in
 
 if t.TYPE_CHECKING:
     from .layout import VmLayout
@@ -54,10 +55,4 @@ def write_seed(vm: VmLayout, body: bytes, uid: t.Optional[int], *, sync: bool) -
             raise
         finally:
             os.close(fd)
-        directory = os.open(vm.data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            os.rename(temporary, SEED_FILE, dst_dir_fd=directory)
-            if sync:
-                os.fsync(directory)
-        finally:
-            os.close(directory)
+        name_in(vm.data, temporary, SEED_FILE, sync)

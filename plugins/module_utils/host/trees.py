@@ -139,3 +139,14 @@ def _remove_entry(directory: int, name: str, device: int, shown: str) -> None:
         os.close(inner)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(name, dir_fd=directory)
+
+
+def name_in(directory: str, temporary: str, name: str, sync: bool) -> None:
+    """Renames a file into a directory that is not ours, following no link to it. OSError as it comes."""
+    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.rename(temporary, name, dst_dir_fd=place)
+        if sync:
+            os.fsync(place)
+    finally:
+        os.close(place)
