@@ -22,14 +22,20 @@ HEAD_BYTES = 2048
 
 
 class _Entry(tarfile.TarInfo):
-    """Some entries are but long names and attributes of the next one, which tarfile reads whole into memory."""
+    """Some entries are but long names and attributes of the next one, which tarfile reads whole into memory. Their length is judged as the header is read,
+    when its type is set, which follows its size: what reads a header is a private matter of tarfile, and another one since its repairs of 2026."""
 
-    @classmethod
-    def frombuf(cls, buf: t.Union[bytes, bytearray], encoding: t.Any, errors: str) -> _Entry:
-        entry = super().frombuf(buf, encoding, errors)
-        if entry.size < 0 or (entry.type in _HEADERS and entry.size > _HEADERS_MAX_BYTES):
-            raise FailedPrecondition(f"It has an entry whose name or attributes take {entry.size} bytes, so it is refused.")
-        return entry
+    _type = tarfile.REGTYPE
+
+    @property
+    def type(self) -> bytes:
+        return self._type
+
+    @type.setter
+    def type(self, value: bytes) -> None:
+        if self.size < 0 or (value in _HEADERS and self.size > _HEADERS_MAX_BYTES):
+            raise FailedPrecondition(f"It has an entry whose name or attributes take {self.size} bytes, so it is refused.")
+        self._type = value
 
 
 class _Stream:
