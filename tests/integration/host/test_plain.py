@@ -317,8 +317,8 @@ def test_nothing_comes_back_after_a_removal(maker: Maker, plain: PlainSupervisor
 def test_the_process_that_bounds_logs_goes_with_the_last_vm(maker: Maker, plain: PlainSupervisor) -> None:
     one, two = (maker.define(name, maker.stub_spec("stay")) for name in ("one", "two"))
     assert plain.start([one, two], soon()) == {}
-    trimmer = processes.parse_record(maker.layout.trimmer_lock)
-    assert trimmer is not None and processes.is_live(trimmer)
+    trimmer = until(lambda: processes.parse_record(maker.layout.trimmer_lock), "it says who it is")
+    assert processes.is_live(trimmer)
     assert plain.remove([one], soon()) == {}
     assert processes.is_live(trimmer)
     pathlib.Path(maker.layout.run_dir, ".progress.jsonl").touch()
