@@ -110,6 +110,11 @@ class VmLayout:
         return f"{self.run}/problem"
 
     @property
+    def limits(self) -> str:
+        """Names of taps that the host holds to limits."""
+        return f"{self.run}/limits"
+
+    @property
     def taps(self) -> str:
         """Taps that the launch file made, a name a line."""
         return f"{self.run}/taps"

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import typing as t
 
 from .allocations import taps_given
 from .files import read_kernel
+from .taps import NET, remove_taps
 
 if t.TYPE_CHECKING:
     from .layout import Layout
 
-NET = "/sys/class/net"
-REMOVE_S = 10.0
 _OURS = re.compile(r"vm[0-9a-f]{12}")
 
 
@@ -29,9 +27,8 @@ def clear_stray_taps(layout: Layout, bridges: t.Iterable[str]) -> list[str]:
         return []
     given = taps_given(layout)
     stray = [name for name in there if name not in given and not _is_open(name)]
-    for name in stray:
-        # One that went meanwhile is fine, and one that does not go is no reason to fail what somebody asked for.
-        subprocess.run(["ip", "link", "delete", "dev", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=REMOVE_S, check=False)
+    # One that went meanwhile is fine, and one that does not go is no reason to fail what somebody asked for.
+    remove_taps(stray)
     return stray
 
 

@@ -223,6 +223,22 @@ def test_taps_of_ours_come_and_go_with_the_vm(maker: Maker, plain: PlainSupervis
         assert not os.path.exists("/sys/class/net/vmtest0123")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no /dev/net/tun on this host")
+def test_taps_of_many_that_are_removed_go_with_them_and_others_stay(maker: Maker, plain: PlainSupervisor) -> None:
+    numbers = range(4)
+    vms = [maker.define(f"web{n}", maker.stub_spec("stay", taps=(TapUse(f"vmtest013{n}", ours=True),)), ISOLATED) for n in numbers]
+    assert plain.start(vms, soon()) == {}
+    try:
+        # One that ended before, and one whose tap is gone though it is recorded.
+        plain.kill(vms[0], soon())
+        subprocess.run(["ip", "link", "delete", "vmtest0131"], timeout=10, check=True)
+        assert plain.remove(vms[:3], soon()) == {}
+        assert [os.path.exists(f"/sys/class/net/vmtest013{n}") for n in numbers] == [False, False, False, True]
+    finally:
+        assert plain.remove(vms[3:], soon()) == {}
+    assert not os.path.exists("/sys/class/net/vmtest0133")
+
+
 def test_a_bridge_that_is_not_there_fails_the_start_and_leaves_no_tap(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.define("web", maker.stub_spec("stay", taps=(TapUse("vmtest0125", ours=True, bridge="nosuchbr0"),)), ISOLATED)
     error = plain.start([vm], soon())["web"]

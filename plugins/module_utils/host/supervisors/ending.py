@@ -15,6 +15,7 @@ import typing as t
 from ...errors import DeadlineExceeded, FailedPrecondition
 from .. import events, processes
 from ..files import last_lines, os_errors, read_text, remove
+from ..taps import remove_taps
 
 if t.TYPE_CHECKING:
     from ..layout import VmLayout
@@ -81,10 +82,26 @@ def clear_up_after(vm: VmLayout) -> None:
         remove(vm.supervisor)
 
 
-def give_back(vm: VmLayout) -> None:
-    """What a VM that is to be removed still has of the host's (taps, access to files); its process has ended, and nobody is to read how."""
-    if os.path.lexists(vm.taps) or os.path.lexists(vm.granted):
-        clear_up_after(vm)
+def give_back(vms: t.Sequence[VmLayout]) -> None:
+    """What VMs that are to be removed still have of the host's (taps, access to files); their processes have ended, and nobody is to read how."""
+    left = set(end_taps(vms))
+    for vm in vms:
+        if vm.name in left or os.path.lexists(vm.limits) or os.path.lexists(vm.granted):
+            clear_up_after(vm)
+
+
+def end_taps(vms: t.Sequence[VmLayout]) -> list[str]:
+    """Removes the taps of VMs that are not to run any more: of all in one go. The names of VMs that still have one. The records stay, for whoever has to
+    do it again."""
+    owners = {tap: vm.name for vm in vms for tap in _recorded_taps(vm)}
+    return [owners[tap] for tap in remove_taps(owners)]
+
+
+def _recorded_taps(vm: VmLayout) -> list[str]:
+    if not os.path.lexists(vm.taps):
+        return []
+    _require_ours(vm.taps)
+    return read_text(vm.taps).split()
 
 
 def _require_ours(path: str) -> None:

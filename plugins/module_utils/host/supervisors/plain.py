@@ -93,8 +93,7 @@ class PlainSupervisor:
             processes.send(vm, signal.SIGKILL)
         self._end_trimming([vm.name for vm in vms])
         gone = [vm for vm in free if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
-        for vm in gone:
-            ending.give_back(vm)
+        ending.give_back(gone)
         return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in here if vm not in gone}
 
     # --- inside -------------------------------------------------------------------------------------------

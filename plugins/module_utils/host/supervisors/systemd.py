@@ -160,20 +160,18 @@ class SystemdSupervisor:
             self.set_autostart(vm, False)
             processes.mark_stopping(vm, "request")
             processes.send(vm, signal.SIGKILL)
+        # Of all at once; what each unit clears up after its VM then finds none.
+        ending.end_taps(vms)
         # A start that policy asked for may be on its way: stopping the unit takes it back.
         _systemctl("stop", *map(_unit, vms), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
         states = _states(vms)
-        failures = {}
-        for vm in vms:
-            record = processes.recorded(vm)
-            if states[vm.name] in _THROUGH and (record is None or processes.wait_gone(record, deadline)):
-                ending.give_back(vm)
-            else:
-                failures[vm.name] = ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log)
+        through = [vm for vm in vms if states[vm.name] in _THROUGH]
+        gone = [vm for vm in through if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
+        ending.give_back(gone)
         failed = [_unit(vm) for vm in vms if states[vm.name] == "failed"]
         if failed:
             _systemctl("reset-failed", *failed, fails=True)
-        return failures
+        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in vms if vm not in gone}
 
 
 def _unit_of(name: str) -> str:
