@@ -71,6 +71,7 @@ VMS: Spec = {
     "start_batch": {"type": "int"},
     "overcommit": {"type": "bool", "default": False},
     "wait_timeout": {"type": "int", "default": 120},
+    "claim": {"type": "dict", "options": {"fleet": {"type": "str", "default": "default"}, "run_id": {"type": "str", "required": True}}},
     "return": {"type": "str", "default": "compact", "choices": ["compact", "full"]},
 }
 # Options of VMS whose values are neither logged nor echoed: a thousand configurations would travel back and into every log.

@@ -80,6 +80,21 @@ options:
     description: Seconds for the conditions (C(wait_for)) of all VMs together, from the moment the last was started.
     type: int
     default: 120
+  claim:
+    description:
+      - Does something only while this host's record of claims (M(unkey.vmcp.vmcp_fleet)) is the one that the caller knows. No other can be written between the
+        look at it and the start of the VMs. The playbooks use it, so that no VM is started that was given to another host meanwhile.
+      - A task that finds nothing to do does not look.
+    type: dict
+    suboptions:
+      fleet:
+        description: Name of the fleet.
+        type: str
+        default: default
+      run_id:
+        description: Who has written the record, as RV(unkey.vmcp.vmcp_fleet#module:record) says. Empty where none was ever written.
+        type: str
+        required: true
   return:
     description: What RV(vms) has for each VM. V(full) adds the whole C(vm), as M(unkey.vmcp.vmcp_vm) returns it.
     type: str

@@ -7,6 +7,7 @@ C(fleets/NAME.json) in the state directory is the record of claims, C(drained.js
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -17,6 +18,7 @@ from ..errors import FailedPrecondition
 from ..model.words import COLLECTION_VERSION
 from .files import read_json, remove, write_atomic
 from .layout import Layout
+from .locks import held
 from .trees import ensure_dir
 
 SCHEMA = 1
@@ -91,6 +93,23 @@ class FleetFiles:
         written = dataclasses.replace(drain, since=drain.since or _now())
         self._write(self._drain_path, written.as_dict())
         return written
+
+    @contextlib.contextmanager
+    def still(self, claim: t.Optional[t.Mapping[str, str]], timeout_s: float) -> t.Iterator[None]:
+        """Keeps the record as it is while something is done that rests on it. C(claim): C(fleet) and the C(run_id) of who must have written it; None
+        rests on nothing. FailedPrecondition when somebody else has written since."""
+        if claim is None:
+            yield
+            return
+        with held(self.lock, f"a start by the claims of the fleet {claim['fleet']}", timeout_s):
+            record = self.record(claim["fleet"])
+            if record.run_id != claim["run_id"]:
+                raise FailedPrecondition(
+                    f"The claims of the fleet {claim['fleet']} were written by another run meanwhile (generation {record.generation}, "
+                    f"{record.run_id or 'none'}, {record.written_at or 'removed'}). Nothing was started here. Run the playbook again when that run has ended.",
+                    details={"record": record.as_dict()},
+                )
+            yield
 
     def remove_record(self, fleet: str) -> None:
         remove(self._record_path(fleet))

@@ -10,6 +10,7 @@ import typing as t
 from ..call import Call
 from ..errors import VmcpError
 from ..host import files
+from ..host.fleet_files import FleetFiles
 from ..host.store import Store
 from .apply import carry_out
 from .each import each
@@ -41,8 +42,10 @@ def act(call: Call, store: Store, planned: Planned, report: Report, *, at_a_time
     )
     try:
         progress.say("begin", 0, vms=len(report.names))
-        _forget_former(store, planned, works)
-        carry_out(context, works)
+        # Waiting for guests rests on no claim, and may take long.
+        with FleetFiles(store.layout).still(call.options.get("claim"), call.options["lock_timeout"]):
+            _forget_former(store, planned, works)
+            carry_out(context, works)
         waited = _wait(call, store, planned, works, context, progress)
         report.done(planned, works, waited, halted=context.halted)
         progress.say("end", len(works), _failed(works), failed_vms=[work.name for work in works if work.error is not None])

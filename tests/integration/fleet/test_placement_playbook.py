@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
-
 from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import Hosts, Tree
 
 
@@ -55,41 +52,6 @@ def test_everything_that_does_not_fit_is_refused_before_anything_starts(hosts: H
     fleet(hosts, vm, "small", {"name": "large", "memory": "8G"}, {"name": "lonely", "placement": {"labels": {"zone": "b"}}})
     hosts.play("placement").refused("2 violations: vmcp_fleet[1]: large wants", "vmcp_fleet[2]: lonely wants", "has not the label zone=b")
     assert not any(hosts.vms().values())
-
-
-def test_a_run_that_was_overtaken_starts_nothing(hosts: Hosts, vm: Tree) -> None:
-    """Another run claims between this one's reading and its claiming: as a play between the two does."""
-    fleet(hosts, vm, "web")
-    playbooks = pathlib.Path(__file__).resolve().parents[3] / "playbooks"
-    tasks = playbooks / "tasks"
-    (hosts.top / "templates").symlink_to(playbooks / "templates")
-    other = {
-        "fleet": "default",
-        "claims": {"web": "h3"},
-        "generation": 1,
-        "run_id": "other",
-        "expected_generation": 0,
-        "state_dir": "{{ vmcp_state_dir }}",
-        "run_dir": "{{ vmcp_run_dir }}",
-    }
-    play = {
-        "hosts": "all",
-        "gather_facts": False,
-        "module_defaults": {"group/unkey.vmcp.vmcp": {"state_dir": "{{ vmcp_state_dir }}", "run_dir": "{{ vmcp_run_dir }}"}},
-        "tasks": [
-            {"import_tasks": str(tasks / "fleet_look.yml")},
-            {"unkey.vmcp.vmcp_fleet": other, "when": "inventory_hostname != 'h1'"},
-            {"import_tasks": str(tasks / "fleet_place.yml")},
-            {"import_tasks": str(tasks / "fleet_start.yml")},
-        ],
-    }
-    book = hosts.top / "overtaken.yml"
-    book.write_text(json.dumps([play]))
-    hosts.play(str(book)).refused("Another run claims for this fleet at the same time: h2, h3 believes that one. Nothing was started. Run it again.")
-    assert not any(hosts.vms().values())
-    # The next run finds both records, and follows the one that more hosts have.
-    hosts.play("placement").ok()
-    assert where(hosts) == {"web": ["h3"]}
 
 
 def test_a_vm_moves_with_its_disk_where_that_is_allowed(hosts: Hosts, vm: Tree) -> None:
