@@ -45,6 +45,8 @@ PYTHON = "3.11"
 # Where the hosts have the guest's kernel, and how many VMs each is to have.
 GUEST = "/opt/guests/halt/vmlinux"
 VMS = 20
+NETWORK = "apps"
+IMAGE = "data"
 UP_S = 900
 ANSWER_S = 180
 UNAVAILABLE = 3
@@ -72,11 +74,13 @@ def wheels() -> pathlib.Path:
 
 
 def vms() -> list[dict[str, t.Any]]:
-    """Groups of identical VMs, one for each backend whose VMs can be started."""
+    """Groups of identical VMs, one for each backend whose VMs can be started; and one VM with what the site makes for VMs: a network and an image."""
     found = backends()
-    share = VMS // (2 * len(found))
-    numbers = {backend: share for backend in found} | {found[-1]: VMS - share * (len(found) - 1)}
-    return [{"name": f"{backend}-{{index:02d}}", "count": number, "backend": backend} for backend, number in numbers.items()]
+    share = (VMS - 1) // (2 * len(found))
+    numbers = {backend: share for backend in found} | {found[-1]: VMS - 1 - share * (len(found) - 1)}
+    # Each has the name of its host in its own, so that all can be on one host.
+    groups = [{"name": f"{{{{ inventory_hostname }}}}-{backend}-{{index:02d}}", "count": number, "backend": backend} for backend, number in numbers.items()]
+    return [*groups, {"name": "{{ inventory_hostname }}-whole", "backend": found[-1], "networks": [NETWORK], "disks": [{"image": IMAGE}]}]
 
 
 def furnish(made: Fleet) -> None:
@@ -88,6 +92,8 @@ def furnish(made: Fleet) -> None:
         releases.cloudhypervisor(version)
     releases.firmware()
     (made.work / "guest").write_bytes(pvh_guest(GREETING, "halt"))
+    image = b"what every clone begins with".ljust(1 << 20, b"\0")
+    (made.served / "data.img").write_bytes(image)
     inventory = made.work / "inventory"
     (inventory / "group_vars").mkdir(parents=True)
     (inventory / "hosts.json").write_text(json.dumps(made.inventory(), indent=2) + "\n")
@@ -98,6 +104,8 @@ def furnish(made: Fleet) -> None:
         vmcp_backends=["qemu", "firecracker", "cloudhypervisor"],
         # The hosts' server has no kernels: the guests of these tests bring their own.
         vmcp_kernels=False,
+        vmcp_networks=[{"name": NETWORK, "ipv4": "10.80.0.1/24", "dhcp": True}],
+        vmcp_images=[{"name": IMAGE, "url": f"{URL}/data.img", "checksum": f"sha256:{hashlib.sha256(image).hexdigest()}"}],
         vmcp_vms=vms(),
         vmcp_vm_defaults={
             "state": "running",
