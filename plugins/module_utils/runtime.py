@@ -73,9 +73,14 @@ def _look_in(place: str) -> None:
 
 
 def is_installed(library: str) -> bool:
-    """Whether it could be imported; it is not, which would take its time."""
+    """Whether it could be imported; it is not, which would take its time. C(library): a module, or one in a package (C(qemu.qmp))."""
+    package = library.rpartition(".")[0]
+    path: t.Optional[t.Sequence[str]] = None
+    if package:
+        found = importlib.machinery.PathFinder.find_spec(package)
+        path = list(found.submodule_search_locations or ()) if found else []
     # Not importlib.util.find_spec: Mitogen says of everything that it could fetch it from the controller.
-    return importlib.machinery.PathFinder.find_spec(library) is not None
+    return importlib.machinery.PathFinder.find_spec(library, path) is not None
 
 
 def forget_stand_ins() -> None:

@@ -21,6 +21,15 @@ REMEDY = (
     "or apply the role unkey.vmcp.vmcp_host, which installs the collection's own runtime."
 )
 
+# Library -> what does not work without it; those of requirements.txt.
+NEEDED_FOR = {
+    "httpx": "Cloud Hypervisor and Firecracker",
+    "pycdlib": "cloud_init",
+    "pydantic": "every change of VMs, disks and networks",
+    "pyroute2": "networks",
+    "qemu.qmp": "QEMU",
+}
+
 
 @contextlib.contextmanager
 def _needed(library: str) -> t.Iterator[None]:

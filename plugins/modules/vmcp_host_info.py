@@ -35,6 +35,7 @@ RETURN = r"""
 host:
   description:
     - C(kvm) tells V(hardware) KVM from one that lacks C(vmx) and C(svm), where a full Linux guest needs QEMU with TCG.
+    - C(libraries) and C(tools) say of the Python libraries and programs that tasks use whether they are there.
     - C(backends) lists the installed versions of each VMM, C(lacks) what is missing as C({what, message, remedy, needed_for}).
     - C(hardening) goes through the advice for production, of the host and of its VMs, as C({item, status, why, remedy, good_for, by_role}).
       C(status) is V(ok), V(not_ok), or V(unknown) where the host does not show it. The role vmcp_hardening can enforce those with C(by_role).

@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pydantic
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils import runtime, thirdparty
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.words import COLLECTION_VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -68,3 +70,14 @@ def test_a_runtime_for_another_python_lends_nothing(tmp_path: pathlib.Path) -> N
     make_runtime(tmp_path, "2.7")
     done = two_tasks(tmp_path)
     assert "added []" in done.stdout, done.stderr
+
+
+def test_a_library_is_looked_for_without_being_imported() -> None:
+    assert [name for name in thirdparty.NEEDED_FOR if not runtime.is_installed(name)] == []
+    assert not any(runtime.is_installed(name) for name in ("qemu.nothing_of_ours", "nothing_of_ours.qmp", "nothing_of_ours"))
+
+
+def test_every_library_that_is_required_is_known_with_what_needs_it() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = [re.split("[<>=]", line)[0] for line in lines if line and not line.startswith("#")]
+    assert required == list(thirdparty.NEEDED_FOR)

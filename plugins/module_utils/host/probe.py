@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import typing as t
 
+from .. import runtime, thirdparty
 from ..backends.port import Installed
+from . import tools
 from .capacity import capacity
 from .discovery import OPT_DIR, Discovery, discover
 from .files import read_kernel
@@ -106,7 +107,8 @@ def host_facts(state_dir: str = "/var/lib/vmcp", opt_dir: str = OPT_DIR) -> dict
         "systemd": systemd_runs(),
         "landlock_abi": _landlock_abi(),
         "iommu_groups": len(_entries("/sys/kernel/iommu_groups")),
-        "tools": {tool: shutil.which(tool) is not None for tool in _TOOLS},
+        "tools": {tool: tools.find(tool) is not None for tool in _TOOLS},
+        "libraries": _libraries(),
         "backends": [{**dataclasses.asdict(i), "helpers": dict(i.helpers), "features": list(i.features)} for i in found.installed],
         **capacity(state_dir),
     }
@@ -129,6 +131,11 @@ def _lacks(facts: dict[str, t.Any], host_kvm: Kvm, found: Discovery) -> list[Lac
         Lack(tool, f"The program {tool} is missing.", f"Install the package {package}.", _NEEDED_FOR.get(tool, "VMs with a uid of their own"))
         for tool, package in _TOOLS.items()
         if not facts["tools"][tool]
+    )
+    lacks.extend(
+        Lack(library, f"The Python library {library} is missing.", thirdparty.REMEDY, thirdparty.NEEDED_FOR[library])
+        for library, there in facts["libraries"].items()
+        if not there
     )
     if not facts["systemd"]:
         lacks.append(
@@ -165,6 +172,12 @@ def _backend_lacks(backend: str, found: Discovery) -> t.Iterator[Lack]:
             )
         if backend == "cloudhypervisor" and "ch-remote" not in version.helpers:
             yield Lack("ch-remote", f"There is no ch-remote beside {version.binary}.", "Install it from the same release.", "backend: cloudhypervisor")
+
+
+def _libraries() -> dict[str, bool]:
+    """For each whether a task has it here: in its own Python, lent by a runtime, or in another Python for which there is a runtime."""
+    elsewhere = runtime.matching_elsewhere() is not None
+    return {library: elsewhere or runtime.is_installed(library) for library in thirdparty.NEEDED_FOR}
 
 
 def _cgroup() -> dict[str, t.Any]:

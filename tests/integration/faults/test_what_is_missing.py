@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import typing as t
 
 import pytest
@@ -147,6 +149,36 @@ def test_a_file_that_goes_away_after_the_definition(refusals: Refusals, firecrac
 # --- devices -----------------------------------------------------------------------------------------------
 _BARE_DEV = """mkdir -p "$0"; mount -t tmpfs none "$0"; cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty "$0"
 ln -s /proc/self/fd "$0/fd"; mkdir -m 1777 "$0/shm"; mount --bind "$0" /dev; exec "$@" """
+
+
+# A host on which nothing of what VMs want is installed: no VMM, no tool that a minimal system lacks, no runtime, no device.
+_HIDDEN = ("qemu-system-x86_64", "qemu-system-aarch64", "firecracker", "jailer", "cloud-hypervisor", "ch-remote", "nft", "dnsmasq", "setfacl")
+_NOTHING = """for program in {}; do mount --bind /dev/null "$program"; done; mkdir -p /opt; mount -t tmpfs none /opt; """
+# With PATH as sshd gives it to users of Debian.
+_POOR_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")
+def test_a_host_where_nothing_is_installed(ground: Playground, top: pathlib.Path, guest: t.Callable[..., str]) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(top / "venv")], check=True, timeout=60)
+    ground.modules_python = str(top / "venv" / "bin" / "python")
+    everywhere = os.pathsep.join((os.environ["PATH"], "/usr/local/sbin", "/usr/sbin", "/sbin"))
+    there = {os.path.realpath(path) for program in _HIDDEN if (path := shutil.which(program, path=everywhere))}
+    ground.prefix = ("unshare", "-m", "sh", "-ec", _NOTHING.format(" ".join(sorted(there))) + _BARE_DEV, str(top / "dev"))
+    asked = [task("host", "vmcp_host_info"), task("boot", name="web", state="running", kernel=guest("halt"))]
+    results = ground.play(asked, PATH=_POOR_PATH)
+    found = results.ok("host")["host"]
+    assert (found["backends"], found["kvm"]) == ([], {"present": False, "usable": False, "hardware": False})
+    lacks = {lack["what"]: lack for lack in found["lacks"]}
+    libraries = {"httpx", "pycdlib", "pydantic", "pyroute2", "qemu.qmp"}
+    assert {"kvm", "net/tun", "cloudhypervisor", "firecracker", "qemu", "nft", "dnsmasq", "setfacl", *libraries} <= set(lacks)
+    assert not {"setpriv", "unshare", "flock", "mount"} & set(lacks), "what is there is not said to be missing"
+    assert all(lack["message"].endswith(".") and lack["remedy"].endswith(".") and lack["needed_for"] for lack in lacks.values())
+    assert "unkey.vmcp.vmcp_firecracker" in lacks["firecracker"]["remedy"] and "unkey.vmcp.vmcp_host" in lacks["pydantic"]["remedy"]
+    assert lacks["nft"]["remedy"] == "Install the package nftables."
+    refused = results.refused("boot", "failed_precondition")
+    assert "unkey.vmcp." in refused["msg"], "whoever starts a VM there is told what to do first"
+    assert results["host"].touched == results["boot"].touched == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, NotFound
-from ansible_collections.unkey.vmcp.plugins.module_utils.host import discovery, probe
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import discovery, probe, tools
 
 
 def fake(path: pathlib.Path, says: str, mode: int = 0o755) -> pathlib.Path:
@@ -104,6 +104,7 @@ def test_static_means_no_interpreter(tmp_path: pathlib.Path) -> None:
 def test_host_facts_on_a_host_with_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(discovery, "EXTRA_PATH", ())
+    monkeypatch.setattr(tools, "_PATH", ())
     facts = probe.host_facts(str(tmp_path / "state"), str(tmp_path / "opt"))
     assert facts["backends"] == []
     assert facts["disk"]["path"] == str(tmp_path)
