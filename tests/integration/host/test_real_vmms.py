@@ -107,7 +107,6 @@ def test_a_vmm_boots_its_guest_and_leaves_nothing_behind(maker: Maker, plain: Pl
     vm = maker.layout.vm("guest")
     paths = sandbox_paths(vm, [kernel], isolation, jailed=vmm is firecracker)
     maker.define("guest", vmm(vm, kernel, paths, isolation), isolation)
-    mounts_before = pathlib.Path("/proc/self/mountinfo").read_text()
     for dummy in range(2):
         assert plain.start([vm], soon(60)) == {}
         process = until(lambda: processes.current(vm), "the VMM runs")
@@ -117,7 +116,8 @@ def test_a_vmm_boots_its_guest_and_leaves_nothing_behind(maker: Maker, plain: Pl
         assert events.boot_duration_ms(events.read(vm), process.boot_id) is not None
         plain.kill(vm, soon())
         assert sorted(os.listdir(vm.run)) == ["supervisor.lock"]
-    assert pathlib.Path("/proc/self/mountinfo").read_text() == mounts_before
+    # Mounts of others come and go; mountinfo writes blanks so.
+    assert maker.layout.run_dir.replace(" ", "\\040") not in pathlib.Path("/proc/self/mountinfo").read_text()
     assert os.stat(kernel.path).st_mode & 0o777 == 0o600
 
 
