@@ -65,6 +65,8 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
             *_arguments(definition, isolation, {name: _seen(name, paths, layout) for name in documents}, paths, log),
             *_limits(documents),
         ),
+        # The last one that it makes: its modes are seen to then, which under the jailer are not what they should be.
+        wait_socket=f"vmm/{translate.VSOCK_SOCKET if config.vsock is not None and not config.vsock.path else API_SOCKET}",
         files=translate.file_uses(config),
         taps=translate.tap_uses(config, definition.generated),
         documents=documents,
@@ -135,7 +137,7 @@ def _jailer(definition: Definition) -> str:
     if not jailer:
         raise FailedPrecondition(
             f"There is no jailer for Firecracker {definition.backend_version}. Install the one of its release archive beside it "
-            "(the role unkey.vmcp.vmcp_host does), or run the VM without: security: {jail: false}."
+            "(the role unkey.vmcp.vmcp_firecracker does), or run the VM without: security: {jail: false}."
         )
     return jailer
 

@@ -116,3 +116,9 @@ def test_a_custom_cpu_template_is_a_file_of_its_own() -> None:
 def test_no_secret_is_on_the_command_line() -> None:
     spec = launched(metadata={"password": "s3cret"}, network=[{"tap_device": "t"}])
     assert not any("s3cret" in word for word in (*spec.argv, *spec.stop, spec.documents["firecracker.json"]))
+
+
+def test_what_is_waited_for_is_the_last_socket_that_it_makes() -> None:
+    assert launched(JAIL, INSIDE).wait_socket == "vmm/api.sock"
+    assert launched(JAIL, INSIDE, vsock={"cid": 3}).wait_socket == "vmm/vsock.sock"
+    assert launched(vsock={"path": "/tmp/v.sock"}).wait_socket == "vmm/api.sock", "one of the user's own may be anywhere"
