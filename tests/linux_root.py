@@ -10,10 +10,8 @@ import shutil
 
 from ansible_collections.unkey.vmcp.tests import linux_guest
 
-# What takes the initramfs to the root disk.
-_TO_THE_ROOT = ("virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "crc32c_generic", "button", "evdev")
-# What the root then needs to read its seed disk.
-_IN_THE_ROOT = ("isofs",)
+# What takes the initramfs to the root disk, and lets the root read its seed disk.
+_MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "crc32c_generic", "isofs", "button", "evdev")
 _SWITCH = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
@@ -27,7 +25,6 @@ _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
-for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
 echo boot >> /boots
 /bin/busybox sync
 echo "root on $(/bin/busybox grep ' / ext4' /proc/mounts)"
@@ -58,28 +55,35 @@ class LinuxRoot:
 
 def linux_root(directory: pathlib.Path) -> LinuxRoot:
     """Raises GuestUnavailable where no Linux guest can be made."""
-    guest = linux_guest.linux_guest(linux_guest.cache_directory())
-    packages = linux_guest.cache_directory() / "packages"
-    busybox = next(path for path in (packages / "bin/busybox", packages / "usr/bin/busybox") if path.exists())
+    guest = to_the_root(directory)
     tree = directory / "root"
-    for name in ("bin", "sbin", "dev", "proc", "sys", "seed", "modules"):
+    for name in ("bin", "sbin", "dev", "proc", "sys", "seed"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(busybox, tree / "bin/busybox")
+    shutil.copy(_busybox(), tree / "bin/busybox")
     (tree / "sbin/init").write_text(_INIT)
     (tree / "sbin/init").chmod(0o755)
-    for name, body in _modules(packages, _IN_THE_ROOT).items():
-        (tree / "modules" / name).write_bytes(body)
+    return LinuxRoot(guest.kernel, guest.initrd, tree)
+
+
+def to_the_root(directory: pathlib.Path) -> linux_guest.LinuxGuest:
+    """A guest that goes over to the ext4 on its first disk, and becomes what is C(/sbin/init) there. Raises GuestUnavailable."""
+    guest = linux_guest.linux_guest(linux_guest.cache_directory())
+    modules: dict[str, bytes] = {}
+    for name in _MODULES:
+        linux_guest._collect_module(_packages(), name, modules)
+    # In the order in which they are to be loaded: each behind what it depends on.
+    modules["order"] = "\n".join(modules).encode() + b"\n"
     initrd = directory / "to-the-root"
-    initrd.write_bytes(_archive(busybox.read_bytes(), _modules(packages, _TO_THE_ROOT)))
-    return LinuxRoot(guest.kernel, initrd, tree)
+    initrd.write_bytes(_archive(_busybox().read_bytes(), modules))
+    return dataclasses.replace(guest, initrd=initrd)
 
 
-def _modules(packages: pathlib.Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """With what they depend on, and C(order), in which they are to be loaded."""
-    found: dict[str, bytes] = {}
-    for name in names:
-        linux_guest._collect_module(packages, name, found)
-    return {**found, "order": "\n".join(found).encode() + b"\n"}
+def _packages() -> pathlib.Path:
+    return linux_guest.cache_directory() / "packages"
+
+
+def _busybox() -> pathlib.Path:
+    return next(path for path in (_packages() / "bin/busybox", _packages() / "usr/bin/busybox") if path.exists())
 
 
 def _archive(busybox: bytes, modules: dict[str, bytes]) -> bytes:
