@@ -18,6 +18,7 @@ from . import filesystems, tools
 from .cloning import Cloned, allocated, clone, refuse_other_files, require_regular, virtual_size, write_sparse
 from .disk_making import make_overlay
 from .files import os_errors, remove
+from .lending import resize_qcow2
 from .trees import name_in, open_beneath
 
 if t.TYPE_CHECKING:
@@ -124,8 +125,7 @@ def grow(vm: VmLayout, chosen: Chosen, size: int) -> bool:
         if chosen["format"] == "qcow2":
             # Guests do not write it, but a VMM that was taken over could have: it must lead where we made it lead.
             refuse_other_files(fd, path, chosen.get("backing"))
-            words = ["resize", "-q", "-f", "qcow2", f"/proc/self/fd/{fd}", str(size)]
-            tools.run("qemu-img", *words, doing=f"grow {path}", timeout_s=tools.SHORT_S, pass_fds=(fd,))
+            resize_qcow2(fd, f"/proc/self/fd/{fd}", size, f"grow {path}", os.fstat(fd).st_uid or None)
         else:
             with os_errors(f"grow {path}"):
                 os.ftruncate(fd, size)

@@ -17,6 +17,7 @@ from ..model.disk_record import DiskRecord
 from . import filesystems, tools
 from .cloning import allocated, clone, refuse_other_files, require_regular, size_of
 from .files import os_errors, remove
+from .lending import lent, resize_qcow2
 
 if t.TYPE_CHECKING:
     from ..planner.disks import Origin
@@ -177,8 +178,9 @@ def resize(record: DiskRecord, size: int) -> None:
             refuse_other_files(fd, record.path, record.backing)
         finally:
             os.close(fd)
-    shrink = ["--shrink"] if size < record.size_bytes else []
-    tools.run("qemu-img", "resize", "-q", *shrink, "-f", "qcow2", record.path, str(size), doing=f"resize {record.path}", timeout_s=tools.SHORT_S)
+    # It only grows: what is in it only a guest knows.
+    with lent(record.path) as (path, fd):
+        resize_qcow2(fd, path, size, f"resize {record.path}", tools.NOBODY)
 
 
 def allocate(record: DiskRecord) -> None:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import typing as t
 
@@ -17,6 +20,11 @@ _PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", 
 # For what reads or writes a whole disk.
 LONG_S = 3600.0
 SHORT_S = 60.0
+# Who works on what guests have written. Owns nothing.
+NOBODY = 65534
+# Enough for e2fsck on a disk of many TiB.
+_MEMORY_BYTES = 4 << 30
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 # Tool -> the package that has it, as Debian and Red Hat call it.
 PACKAGES = {
     "mke2fs": "e2fsprogs",
@@ -47,8 +55,17 @@ def lacks(field: str, tools: t.Iterable[str]) -> list[Violation]:
     return [Violation(field, f"needs a tool of the package {package}, which this host lacks. Install it.") for package in missing]
 
 
-def run(tool: str, *words: str, doing: str, timeout_s: float = LONG_S, codes: t.Sequence[int] = (0,), pass_fds: t.Sequence[int] = ()) -> str:
-    """What the tool prints. C(doing) completes the sentence "Cannot …". C(codes): exit codes that are no failure.
+def run(
+    tool: str,
+    *words: str,
+    doing: str,
+    timeout_s: float = LONG_S,
+    codes: t.Sequence[int] = (0,),
+    pass_fds: t.Sequence[int] = (),
+    user: t.Optional[int] = None,
+) -> str:
+    """What the tool prints. C(doing) completes the sentence "Cannot …". C(codes): exit codes that are no failure. C(user): for what is not to be trusted:
+    the uid (and gid) that it runs as where we are root, without a way back and with bounded memory.
 
     FailedPrecondition with the tool's last words, DeadlineExceeded when it does not end."""
     binary = find(tool)
@@ -64,6 +81,7 @@ def run(tool: str, *words: str, doing: str, timeout_s: float = LONG_S, codes: t.
             env=environment,
             check=False,
             pass_fds=pass_fds,
+            **(_confined(user) if user is not None else {}),
         )
     except subprocess.TimeoutExpired as exc:
         raise DeadlineExceeded(f"Cannot {doing}: {tool} did not end within {timeout_s:.0f} s. Look at the host's disks and run the task again.") from exc
@@ -74,6 +92,20 @@ def run(tool: str, *words: str, doing: str, timeout_s: float = LONG_S, codes: t.
         why = " | ".join(line.strip() for line in said[-3:])[:600].rstrip(".") or f"exit code {done.returncode}"
         raise FailedPrecondition(f"Cannot {doing}: {tool} says: {why}.", details={"tool": tool, "exit_code": done.returncode})
     return _printable(done.stdout)
+
+
+def _confined(user: int) -> dict[str, t.Any]:
+    """Options of subprocess. Here and not in a wrapper: setpriv would be one more program that hosts may lack."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def confine() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    drop: dict[str, t.Any] = {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"preexec_fn": confine, "cwd": "/", **drop}
 
 
 def _printable(body: bytes) -> str:

@@ -37,12 +37,23 @@ class DiskFact:
 
 
 @dataclasses.dataclass(frozen=True)
+class FileFact:
+    """A file of ours to which a C(path) leads. C(kind): C(disk) (with C(users) as for C(DiskFact)), C(image), or C(vm), whose disk it is."""
+
+    kind: str
+    name: str
+    users: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Shelf:
     """What there is to make disks from, by name; a text says why there is none. C(sizes): virtual size of what this VM has already, by id of the entry; None:
-    its file is gone. C(data): the VM's data directory. C(shares): its file system can share extents. C(can_overlay): qemu-img is there."""
+    its file is gone. C(data): the VM's data directory. C(shares): its file system can share extents. C(can_overlay): qemu-img is there.
+    C(files): by path, those that entries name and that are ours."""
 
     images: t.Mapping[str, t.Union[ImageFact, str]] = dataclasses.field(default_factory=dict)
     disks: t.Mapping[str, t.Union[DiskFact, str]] = dataclasses.field(default_factory=dict)
+    files: t.Mapping[str, FileFact] = dataclasses.field(default_factory=dict)
     sizes: t.Mapping[str, t.Optional[int]] = dataclasses.field(default_factory=dict)
     data: str = ""
     shares: bool = False
@@ -74,6 +85,7 @@ def settle(tree: t.Mapping[str, t.Any], stored: t.Optional[Definition], backend:
         elif entry.get("size") is not None:
             chosen = _empty(found, field, entry, old if old and "image" not in old and "file" in old else None, shelf)
         else:
+            _path(found, field, entry, shelf)
             continue
         if chosen is not None:
             found.chosen[entry_id] = chosen
@@ -154,14 +166,34 @@ def _disk(found: Settled, field: str, entry: t.Mapping[str, t.Any], shelf: Shelf
     if isinstance(disk, str):
         found.lacks.append(Violation(f"{field}.disk", disk))
         return None
-    others = [vm for vm, read_only in disk.users if not (read_only and entry.get("read_only"))]
+    _refuse_second(found, f"{field}.disk", name, disk.users, entry)
+    chosen = {"disk": name, "path": disk.path, "format": disk.format}
+    return {**chosen, "backing": disk.backing} if disk.backing else chosen
+
+
+def _refuse_second(found: Settled, field: str, shown: str, users: t.Iterable[tuple[str, bool]], entry: t.Mapping[str, t.Any]) -> None:
+    others = [vm for vm, read_only in users if not (read_only and entry.get("read_only"))]
     if others:
         found.violations.append(
             Violation(
-                f"{field}.disk",
-                f"{name} is used by VM {others[0]}, and one that is written to by one VM at a time. Take it out of the storage of {others[0]} first, "
+                field,
+                f"{shown} is used by VM {others[0]}, and one that is written to by one VM at a time. Take it out of the storage of {others[0]} first, "
                 "or set read_only: true in both.",
             )
         )
-    chosen = {"disk": name, "path": disk.path, "format": disk.format}
-    return {**chosen, "backing": disk.backing} if disk.backing else chosen
+
+
+def _path(found: Settled, field: str, entry: t.Mapping[str, t.Any], shelf: Shelf) -> None:
+    """A file of the user's, as a rule; by this way, too, one of ours is nobody else's."""
+    path = entry.get("path")
+    file = shelf.files.get(str(path)) if path is not None else None
+    if file is None:
+        return
+    if file.kind == "disk":
+        _refuse_second(found, f"{field}.path", f"{path}, which is disk {file.name},", file.users, entry)
+    elif file.kind == "vm":
+        text = f"{path} is a disk that comes and goes with VM {file.name}. Give this VM one of its own: an image, a size, or a disk of vmcp_disk."
+        found.violations.append(Violation(f"{field}.path", text))
+    elif not entry.get("read_only"):
+        text = f"{path} is the content of an image, which others are made from. Give 'image' with the image's name for a clone of it, or set read_only: true."
+        found.violations.append(Violation(f"{field}.path", text))

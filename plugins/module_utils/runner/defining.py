@@ -17,6 +17,7 @@ from ..model.definition import Definition
 from .clones import make_disks, make_seed
 from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
 from .live import start_with_host
+from .managed_files import ManagedFiles
 from .shelf import disk_users
 from .work import Context, Work, attempt, by_supervisor
 
@@ -82,17 +83,18 @@ def _leave_former(context: Context, works: t.Sequence[Work]) -> None:
 @contextlib.contextmanager
 def _disks_settled(context: Context, definitions: t.Mapping[str, Definition]) -> t.Iterator[None]:
     """While definitions that name disks are stored, nobody else stores one: a disk is written to by one VM at a time. Looked at again, now that it counts."""
+    files = ManagedFiles(context.store)
     named = {
-        (str(entry["disk"]), name): bool(entry.get("read_only"))
+        (disk, name): bool(entry.get("read_only"))
         for name, definition in definitions.items()
         for entry in definition.config.get("storage") or []
-        if entry.get("disk") is not None
+        if (disk := files.disk_of(entry)) is not None
     }
     if not named:
         yield
         return
     with held(context.store.layout.disks_lock, "settling who uses which disk", context.lock_timeout_s):
-        users = disk_users(context.store)
+        users = disk_users(context.store, files)
         for (disk, name), read_only in named.items():
             others = [vm for vm, reads in users.get(disk, []) if vm != name and vm not in definitions and not (reads and read_only)]
             if others:

@@ -16,6 +16,7 @@ from ..host.store import Store
 from ..model.disk_record import DiskRecord
 from .disk_look import describe_disk, file_size
 from .disk_users import users_of
+from .managed_files import ManagedFiles
 
 
 def run_disk_info(call: Call) -> Outcome:
@@ -24,15 +25,16 @@ def run_disk_info(call: Call) -> Outcome:
     store, disks = Store(layout), DiskStore(layout)
     there = disks.names()
     wanted = options.get("names")
-    listed = [_element(store, disks, name) for name in there if wanted is None or name in wanted]
+    files = ManagedFiles(store)
+    listed = [_element(store, disks, name, files) for name in there if wanted is None or name in wanted]
     return Outcome({"changed": False, "disks": listed, "missing": [name for name in wanted or () if name not in there], "disks_dir": layout.disks})
 
 
-def _element(store: Store, disks: DiskStore, name: str) -> dict[str, t.Any]:
+def _element(store: Store, disks: DiskStore, name: str, files: ManagedFiles) -> dict[str, t.Any]:
     """A disk that cannot be read is reported as such; the others are reported all the same."""
     try:
         record = disks.require(name)
-        element = describe_disk(record, users_of(store, name, record.path, format_=record.format))
+        element = describe_disk(record, users_of(store, name, record.path, format_=record.format, files=files))
         return {**element, **_looked_at(record)}
     except VmcpError as exc:
         return {"name": name, "error": exc.msg}

@@ -13,26 +13,38 @@ from ..host import processes
 from ..host.store import Store
 from ..model.definition import Definition
 from ..planner.disks import DiskUser
+from .managed_files import ManagedFiles
 
 
-def users_of(store: Store, name: str, path: t.Optional[str] = None, *, format_: str = "raw", but: t.Collection[str] = ()) -> tuple[DiskUser, ...]:
-    """VMs with an entry C({disk: name}), or C({path: path}), by name. C(but): VMs that do not count. A definition that cannot be read names nothing."""
+def users_of(
+    store: Store, name: str, path: t.Optional[str] = None, *, format_: str = "raw", but: t.Collection[str] = (), files: t.Optional[ManagedFiles] = None
+) -> tuple[DiskUser, ...]:
+    """VMs with an entry C({disk: name}), or a C(path) that leads to its file, by name. C(but): VMs that do not count. A definition that cannot be read
+    names nothing. C(files): of whoever asks for many disks."""
     found = []
+    known = files or ManagedFiles(store)
+
+    def uses(entry: t.Mapping[str, t.Any]) -> bool:
+        return known.disk_of(entry) == name or (path is not None and entry.get("path") == path)
+
     for vm in store.names():
         if vm in but:
             continue
-        user = _user(store, vm, name, path, format_)
+        user = _user(store, vm, uses, format_)
         if user is not None:
             found.append(user)
     return tuple(found)
 
 
-def _user(store: Store, vm: str, name: str, path: t.Optional[str], format_: str) -> t.Optional[DiskUser]:
+_Uses = t.Callable[[t.Mapping[str, t.Any]], bool]
+
+
+def _user(store: Store, vm: str, uses: _Uses, format_: str) -> t.Optional[DiskUser]:
     stored, booted = _read(store.load, vm), _read(store.booted, vm)
     runs = processes.current(store.layout.vm(vm)) is not None
     # What runs has what it was started with, whatever the definition has become.
-    has = _entry(booted or stored, name, path) if runs else None
-    named = has or _entry(stored, name, path)
+    has = _entry(booted or stored, uses) if runs else None
+    named = has or _entry(stored, uses)
     if named is None:
         return None
     running = booted or stored
@@ -48,8 +60,8 @@ def _read(load: t.Callable[[str], t.Optional[Definition]], vm: str) -> t.Optiona
         return None
 
 
-def _entry(definition: t.Optional[Definition], name: str, path: t.Optional[str]) -> t.Optional[dict[str, t.Any]]:
+def _entry(definition: t.Optional[Definition], uses: _Uses) -> t.Optional[dict[str, t.Any]]:
     for entry in (definition.config.get("storage") or []) if definition else []:
-        if entry.get("disk") == name or (path is not None and entry.get("path") == path):
+        if uses(entry):
             return dict(entry)
     return None

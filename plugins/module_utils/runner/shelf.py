@@ -15,8 +15,9 @@ from ..host.disks import DiskStore
 from ..host.store import Store
 from ..model.definition import Definition
 from ..model.resolving import is_ours
-from ..planner.storage import DiskFact, ImageFact, Shelf
+from ..planner.storage import DiskFact, FileFact, ImageFact, Shelf
 from .disk_images import image_origin
+from .managed_files import ManagedFiles
 
 
 class Shelves:
@@ -24,14 +25,16 @@ class Shelves:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._files = ManagedFiles(store)
         self._images: dict[str, t.Union[ImageFact, str]] = {}
         self._users: t.Optional[dict[str, list[tuple[str, bool]]]] = None
         self._shares: t.Optional[bool] = None
 
     def of(self, name: str, stored: t.Optional[Definition], given: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[Shelf]:
-        """For the VM C(name). C(given): configuration of the task. None when no disk is ours to make."""
+        """For the VM C(name). C(given): configuration of the task. None when no disk is ours."""
         entries = [*((stored.config.get("storage") or []) if stored else []), *((given or {}).get("storage") or [])]
-        if not any(is_ours(entry) for entry in entries):
+        files = self._files_of(name, entries)
+        if not files and not any(is_ours(entry) for entry in entries):
             return None
         if self._shares is None:
             self._shares = clones.shares_extents(self._store.layout.vms)
@@ -42,6 +45,7 @@ class Shelves:
         return Shelf(
             images={image: self._image(image) for image in images},
             disks={disk: self._disk(disk, name) for disk in disks},
+            files=files,
             sizes={entry: clones.observed_size(vm, one) for entry, one in had.items() if "file" in one},
             data=vm.data,
             shares=self._shares,
@@ -52,8 +56,8 @@ class Shelves:
         """What a VM of this task is to have, no other of it can be given."""
         users = self._all_users()
         for entry in definition.config.get("storage") or []:
-            if entry.get("disk") is not None:
-                listed = users.setdefault(str(entry["disk"]), [])
+            if (disk := self._files.disk_of(entry)) is not None:
+                listed = users.setdefault(disk, [])
                 if all(vm != definition.name for vm, _read_only in listed):
                     listed.append((definition.name, bool(entry.get("read_only"))))
 
@@ -66,22 +70,35 @@ class Shelves:
                 self._images[name] = exc.msg
         return self._images[name]
 
+    def _files_of(self, vm: str, entries: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, FileFact]:
+        """Those of the entries' paths that lead to files of ours, but not to the VM's own."""
+        found = {}
+        for path in {str(entry["path"]) for entry in entries if entry.get("path") is not None}:
+            kind, name = self._files.owner(path) or ("", "")
+            if kind == "disk":
+                found[path] = FileFact(kind, name, self._other_users(name, vm))
+            elif kind == "image" or (kind == "vm" and name != vm and name in self._store.names()):
+                found[path] = FileFact(kind, name)
+        return found
+
     def _disk(self, name: str, vm: str) -> t.Union[DiskFact, str]:
         try:
             record = DiskStore(self._store.layout).require(name)
         except VmcpError as exc:
             return exc.msg
-        users = tuple(user for user in self._all_users().get(name, []) if user[0] != vm)
-        return DiskFact(record.path, record.file_format, record.backing, users)
+        return DiskFact(record.path, record.file_format, record.backing, self._other_users(name, vm))
+
+    def _other_users(self, disk: str, vm: str) -> tuple[tuple[str, bool], ...]:
+        return tuple(user for user in self._all_users().get(disk, []) if user[0] != vm)
 
     def _all_users(self) -> dict[str, list[tuple[str, bool]]]:
         if self._users is None:
-            self._users = disk_users(self._store)
+            self._users = disk_users(self._store, self._files)
         return self._users
 
 
-def disk_users(store: Store) -> dict[str, list[tuple[str, bool]]]:
-    """Disk to the VMs whose definitions name it, each with whether it only reads. What cannot be read names nothing: vmcp_vm_info reports it."""
+def disk_users(store: Store, files: ManagedFiles) -> dict[str, list[tuple[str, bool]]]:
+    """Disk to the VMs whose definitions name it or its file, each with whether it only reads. What cannot be read names nothing: vmcp_vm_info reports it."""
     users: dict[str, list[tuple[str, bool]]] = {}
     for name in store.names():
         for load in (store.load, store.booted):
@@ -90,6 +107,7 @@ def disk_users(store: Store) -> dict[str, list[tuple[str, bool]]]:
             except VmcpError:
                 continue
             for entry in (definition.config.get("storage") or []) if definition else []:
-                if entry.get("disk") is not None and (name, bool(entry.get("read_only"))) not in users.get(str(entry["disk"]), []):
-                    users.setdefault(str(entry["disk"]), []).append((name, bool(entry.get("read_only"))))
+                disk, user = files.disk_of(entry), (name, bool(entry.get("read_only")))
+                if disk is not None and user not in users.setdefault(disk, []):
+                    users[disk].append(user)
     return users

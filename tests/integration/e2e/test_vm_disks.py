@@ -128,12 +128,16 @@ def test_another_image_replaces_data_only_where_that_is_allowed(ground: Playgrou
 
 def test_a_disk_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) -> None:
     options = vm_options(backend, guest("halt"), state="running", config={"storage": [{"disk": "data"}]})
+    file, link = f"{ground.state}/disks/data/disk.raw", ground.top / "link"
+    link.symlink_to(file)
     results = ground.play(
         [
             task("no disk", name="web", **options),
             task("disk", "vmcp_disk", name="data", size="8M", filesystem="ext4"),
             task("first", name="web", **options),
             task("second", name="db", **options),
+            task("by its file", name="db", **options | {"config": {"storage": [{"path": file}]}}),
+            task("by a link to it", name="db", **options | {"config": {"storage": [{"path": str(link)}]}}),
             task("two in one task", "vmcp_vms", defaults=options, vms=[{"name": "a"}, {"name": "b"}]),
             task("grow, check", "vmcp_disk", name="data", size="16M", check=True),
             task("grow", "vmcp_disk", name="data", size="16M"),
@@ -149,6 +153,8 @@ def test_a_disk_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: V
     assert "no disk 'data'" in results.refused("no disk", "failed_precondition")["msg"]
     assert results.ok("first")["vm"]["state"] == "running"
     assert "is used by VM web" in results.refused("second", "invalid_argument")["msg"]
+    for name, path in (("by its file", file), ("by a link to it", str(link))):
+        assert f"{path}, which is disk data, is used by VM web" in results.refused(name, "invalid_argument")["msg"]
     assert results["two in one task"].failed
     grown: Result = results.ok("grow")
     assert grown["actions"] == ["grow_live"] == results.ok("grow, check")["actions"] and not results.ok("again")["changed"]

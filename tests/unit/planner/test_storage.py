@@ -10,7 +10,7 @@ import typing as t
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.resolving import resolve, resolved
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.changes import changes_between
-from ansible_collections.unkey.vmcp.plugins.module_utils.planner.storage import DiskFact, ImageFact, Settled, Shelf, settle
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.storage import DiskFact, FileFact, ImageFact, Settled, Shelf, settle
 
 GIB = 1 << 30
 OLD, NEW = ImageFact(f"sha256:{'1' * 64}", "raw", GIB, "/images/1"), ImageFact(f"sha256:{'2' * 64}", "raw", GIB, "/images/2")
@@ -95,3 +95,15 @@ def test_backends_are_told_paths() -> None:
     assert told[1] == {"id": "data", "read_only": True, "path": "/disks/data/disk.raw", "format": "raw"} and told[2] is config["storage"][2]
     plain = Definition("web", "qemu", "7", "/q", {"storage": [{"id": "own", "path": "/own"}]})
     assert resolved(plain, "/d") == plain.config
+
+
+def test_a_path_to_a_file_of_ours_is_nobody_elses() -> None:
+    files = {"/a": FileFact("disk", "data", (("web", False),)), "/b": FileFact("vm", "db"), "/c": FileFact("image", "sha256-1"), "/d": FileFact("disk", "own")}
+    found = settled(*({"id": path[1:], "path": path} for path in files), {"id": "e", "path": "/e"}, shelf=dataclasses.replace(SHELF, files=files))
+    said = {violation.field: violation.message for violation in found.violations}
+    assert set(said) == {f"config.storage[{index}].path" for index in range(3)} and not found.chosen
+    assert "/a, which is disk data, is used by VM web" in said["config.storage[0].path"] and "with VM db." in said["config.storage[1].path"]
+    assert "Give 'image'" in said["config.storage[2].path"]
+    reading = {"/a": FileFact("disk", "data", (("web", True),)), "/c": files["/c"]}
+    entries = ({"id": path[1:], "path": path, "read_only": True} for path in reading)
+    assert not settled(*entries, shelf=dataclasses.replace(SHELF, files=reading)).violations

@@ -1,0 +1,47 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tools that read what a guest, or a VMM that was taken over, may have written run without root's rights, on that one file. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+
+from . import tools
+from .files import os_errors
+
+
+@contextlib.contextmanager
+def lent(target: str) -> t.Iterator[tuple[str, int]]:
+    """A path and the descriptor behind it, by which nobody can open C(target), a file or device of root's, and nothing else of ours, as long as the block
+    lasts.
+
+    Who is killed meanwhile leaves it so: it lies where only root lists, and the next run that lends it takes it back."""
+    # Names of LVM volumes are links, in a directory of root's.
+    follow = 0 if target.startswith("/dev/") else os.O_NOFOLLOW
+    with os_errors(f"open {target}"):
+        fd = os.open(target, os.O_RDWR | os.O_CLOEXEC | follow)
+    try:
+        _give(fd, tools.NOBODY, target)
+        yield f"/proc/self/fd/{fd}", fd
+    finally:
+        try:
+            _give(fd, 0, target)
+        finally:
+            os.close(fd)
+
+
+def _give(fd: int, uid: int, target: str) -> None:
+    if os.geteuid() == 0:
+        with os_errors(f"lend {target}"):
+            os.fchown(fd, uid, -1)
+
+
+def resize_qcow2(fd: int, path: str, size: int, doing: str, user: t.Optional[int]) -> None:
+    """By C(user), who can open C(path), the file behind C(fd). What it stands on is not opened, so nobody else needs a right to that."""
+    opened = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": path}}
+    words = ["resize", "-q", f"json:{json.dumps(opened)}", str(size)]
+    tools.run("qemu-img", *words, doing=doing, timeout_s=tools.SHORT_S, pass_fds=(fd,), user=user)
