@@ -38,7 +38,7 @@ options:
       - V(bridge) is a bridge of its own, behind the host. The default for a new network.
       - V(adopted) is the bridge O(interface), which is there already and is not changed.
       - V(uplink) is a bridge with O(interface), or the V(vlan) on it, as a port, so that VMs are on the real LAN.
-      - V(macvtap) gives VMs interfaces directly on O(interface).
+      - V(macvtap) gives VMs interfaces directly on O(interface). Not with Firecracker.
       - V(vxlan) is one network that spans several hosts.
       - Cannot be changed.
     type: str

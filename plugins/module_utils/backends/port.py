@@ -43,10 +43,22 @@ class TapLimit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Direct:
+    """A macvtap device on an interface of the host's (C(parent)), with the guest's own MAC address. C(descriptor): the number under which the VMM, and
+    what boots it, find it open."""
+
+    parent: str
+    mode: str
+    mac: str
+    descriptor: int
+
+
+@dataclasses.dataclass(frozen=True)
 class TapUse:
     """A tap the VM uses. C(ours): made by the launch file, owned by the VM's uid, on C(bridge) (None: on nothing), and removed by it.
 
     C(vlan): its VLAN on a bridge that filters them, untagged for the guest.
+    C(direct): it is no tap, but a macvtap device, which the VMM is given open.
     C(limit_rx), C(limit_tx): what the host is to hold the guest to, receiving and sending, where the VMM does not."""
 
     name: str
@@ -58,6 +70,7 @@ class TapUse:
     vlan: t.Optional[int] = None
     limit_rx: t.Optional[TapLimit] = None
     limit_tx: t.Optional[TapLimit] = None
+    direct: t.Optional[Direct] = None
 
 
 @dataclasses.dataclass(frozen=True)

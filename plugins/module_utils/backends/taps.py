@@ -11,12 +11,36 @@ from __future__ import annotations
 import socket
 import typing as t
 
-from ..model.nic_facts import NicFacts
+from ..model.nic_facts import DIRECT_MAX, NicFacts
 from . import kernel_args
-from .port import TapLimit, TapUse
+from .port import Direct, TapLimit, TapUse
 
 if t.TYPE_CHECKING:
     from ..model.config import Network, RateLimit, TokenBucket, VmConfig
+
+
+# Up to 8: 9 is the supervisor's lock.
+_FIRST_DESCRIPTOR = 3
+
+
+def descriptors_of(generated: t.Mapping[str, t.Any]) -> dict[str, int]:
+    """The numbers under which a VMM finds interfaces on macvtap networks open, by id."""
+    direct = [nic_id for nic_id, facts in facts_of(generated).items() if is_direct(facts)]
+    return {nic_id: _FIRST_DESCRIPTOR + at for at, nic_id in enumerate(direct[:DIRECT_MAX])}
+
+
+def is_direct(facts: NicFacts) -> bool:
+    """Whether an interface on a network is a macvtap device."""
+    return not facts.get("bridge")
+
+
+def _direct(our_id: str, nic: Network, generated: t.Mapping[str, t.Any]) -> t.Optional[Direct]:
+    facts = facts_of(generated).get(our_id)
+    descriptor = descriptors_of(generated).get(our_id)
+    if facts is None or descriptor is None:
+        return None
+    mac = nic.mac_address or (generated.get("macs") or {}).get(our_id, "")
+    return Direct(str(facts.get("parent")), facts.get("mode") or "bridge", mac, descriptor)
 
 
 def facts_of(generated: t.Mapping[str, t.Any]) -> t.Mapping[str, NicFacts]:
@@ -41,6 +65,7 @@ def tap_use(our_id: str, nic: Network, generated: t.Mapping[str, t.Any], *, queu
         vlan=nic.vlan,
         limit_rx=receiving,
         limit_tx=sending,
+        direct=_direct(our_id, nic, generated),
     )
 
 

@@ -51,6 +51,12 @@ def grows_live(backend: str, version: t.Optional[str], format_: str) -> bool:
     return format_ in formats and (not version or not older(version, formats[format_]))
 
 
+def takes_descriptors(backend: str, version: t.Optional[str]) -> bool:
+    """Whether it takes a network interface that somebody else has opened."""
+    since = capabilities_of(backend).traits.takes_descriptors
+    return since is not None and (not version or not older(version, since))
+
+
 def overlays(backend: str, version: t.Optional[str]) -> bool:
     """Whether it takes a qcow2 file that reads what it does not have from another file."""
     since = capabilities_of(backend).traits.overlays

@@ -120,6 +120,7 @@ class Traits:
     which needs root and a static binary; None when the VMM sandboxes itself. C(pins_machine): the guest's hardware has a versioned name, pinned at creation.
     C(grows_live): formats of disks of whose new size a running VMM can be told, each with the version since when (None: always).
     C(overlays): since which version it takes a qcow2 file over another one ("0": always; None: never).
+    C(takes_descriptors): since which version it takes a network interface as an open descriptor, as macvtap needs ("0": always; None: never).
     C(told_at_start): what the process is told of restart policy (what a guest's reboot does) and workload (its machine) when it starts, and never again."""
 
     kernels: tuple[str, ...] = ("elf", "bzimage", "image")
@@ -129,6 +130,7 @@ class Traits:
     pins_machine: bool = False
     told_at_start: bool = False
     overlays: t.Optional[str] = None
+    takes_descriptors: t.Optional[str] = None
     grows_live: t.Mapping[str, t.Optional[str]] = dataclasses.field(default_factory=dict)
 
 

@@ -91,7 +91,7 @@ run_vmm() {
     cd -- "$run"
     before_start
     vmm_taps
-    if [ -n "$uid" ]; then open_sandbox; else vmm_seeds; fi
+    if [ -n "$uid" ]; then open_sandbox; open_macvtaps; else vmm_seeds; fi
     step="run $binary"
     [ -x "$binary" ] || fail "$binary is missing or not executable. Install that version again, or set backend_version with state=restarted."
     say_who_runs

@@ -9,7 +9,7 @@ All taps are made by one run of C(ip), all queues by one of C(tc), all rules by 
 from __future__ import annotations
 
 TAPS = r"""
-links='' queues='' rules='' bridge_vlans='' limited=''
+links='' queues='' rules='' bridge_vlans='' limited='' to_open=''
 
 tap() { # name, bridge or '', mtu or '', vlan or '', further words for ip tuntap
     # Recorded, not taken from the launch file: by the time they are removed that may speak of other taps.
@@ -23,6 +23,34 @@ tap() { # name, bridge or '', mtu or '', vlan or '', further words for ip tuntap
     links="${links}tuntap add dev $tap_name mode tap ${uid:+user $uid} $*
 link set dev $tap_name ${tap_mtu:+mtu $tap_mtu} ${tap_bridge:+master $tap_bridge} up"
     [ -z "$tap_bridge" ] || on_bridge
+}
+
+macvtap() { # name, interface beneath it, mode, MAC address, mtu or '', descriptor
+    printf '%s\n' "$1" >> "$run/taps"
+    step="make the macvtap device $1 on $2"
+    [ -e "/sys/class/net/$2" ] || fail "The VMM was not started: could not $step, which is not there. Bring it back, or correct the configuration."
+    links="$links${links:+
+}"
+    [ ! -e "/sys/class/net/$1" ] || links="${links}link delete dev $1
+"
+    links="${links}link add link $2 name $1 address $4 type macvtap mode $3
+link set dev $1 ${5:+mtu $5} up"
+    to_open="$to_open $1:$6"
+}
+
+# Before the VMM is become, which inherits them. By a node of our own: the kernel's has the number of the interface, which other network namespaces have as
+# well. Not in the VM's directory of files, which could not be unmounted while anybody has it open.
+open_macvtaps() {
+    for opening in $to_open; do
+        tap_name=${opening%:*}
+        step="open the macvtap device $tap_name"
+        read -r index < "/sys/class/net/$tap_name/ifindex"
+        IFS=: read -r major minor < "/sys/class/net/$tap_name/macvtap/tap$index/dev"
+        rm -f -- "/dev/.vmcp-$tap_name"
+        mknod -m 0600 -- "/dev/.vmcp-$tap_name" c "$major" "$minor"
+        eval "exec ${opening##*:}<>/dev/.vmcp-$tap_name"
+        rm -f -- "/dev/.vmcp-$tap_name"
+    done
 }
 
 # In the batch it would fail as well; here it can be said which one is missing.

@@ -15,7 +15,7 @@ import os
 import shlex
 import typing as t
 
-from ..backends.port import FileUse, Isolation, LaunchSpec, Paths, TapLimit, TapUse
+from ..backends.port import Direct, FileUse, Isolation, LaunchSpec, Paths, TapLimit, TapUse
 from ..errors import InvalidArgument, Violation
 from .events import KEEP_LINES, MAX_BYTES
 from .launch_body import BODY
@@ -129,9 +129,18 @@ def _function(name: str, lines: t.Sequence[str]) -> str:
     return "\n".join([f"{name}() {{", *(f"    {line}" for line in (lines or [":"])), "}"])
 
 
+# What a guest sends goes out through its macvtap device, and comes in through its tap.
+_OTHER_WAY = {"rx": "tx", "tx": "rx"}
+
+
 def _tap_lines(spec: LaunchSpec) -> list[str]:
-    made = [_tap_line(tap) for tap in spec.taps if tap.ours]
-    limits = [_limit_line(tap.name, way, limit) for tap in spec.taps for way, limit in (("rx", tap.limit_rx), ("tx", tap.limit_tx)) if limit is not None]
+    made = [_tap_line(tap) if tap.direct is None else _macvtap_line(tap, tap.direct) for tap in spec.taps if tap.ours]
+    limits = [
+        _limit_line(tap.name, way if tap.direct is None else _OTHER_WAY[way], limit)
+        for tap in spec.taps
+        for way, limit in (("rx", tap.limit_rx), ("tx", tap.limit_tx))
+        if limit is not None
+    ]
     return [*made, *limits, "make_taps"] if made or limits else []
 
 
@@ -142,6 +151,11 @@ def _tap_line(tap: TapUse) -> str:
     if tap.vnet_headers:
         words.append("vnet_hdr")
     return f"tap {shlex.join(words)}"
+
+
+def _macvtap_line(tap: TapUse, direct: Direct) -> str:
+    mtu = "" if tap.mtu is None else str(tap.mtu)
+    return f"macvtap {shlex.join([tap.name, direct.parent, direct.mode, direct.mac, mtu, str(direct.descriptor)])}"
 
 
 def _limit_line(tap: str, way: str, limit: TapLimit) -> str:
@@ -261,7 +275,7 @@ def _refuse_newlines(spec: LaunchSpec, console_path: str | None) -> None:
         *spec.argv,
         *(word for command in (*spec.before_start, *spec.after_start) for word in command),
         *(word for use in spec.files for word in (use.alias, use.path)),
-        *(word for tap in spec.taps for word in (tap.name, tap.bridge or "")),
+        *(word for tap in spec.taps for word in (tap.name, tap.bridge or "", tap.direct.parent if tap.direct else "")),
         *spec.devices,
         *(use.seed or "" for use in spec.files),
         console_path or "",

@@ -51,7 +51,10 @@ class NetworkDefinition:
     @property
     def parent(self) -> t.Optional[str]:
         """The host's own interface behind the network: what a macvtap device is made on; None for a bridge without uplink."""
-        return self.settings.get("interface") if self.kind != "adopted" else None
+        if self.kind == "adopted":
+            return None
+        # A vlan of ours on it.
+        return (self.generated.get("device") if self.kind == "macvtap" else None) or self.settings.get("interface")
 
     @property
     def mtu(self) -> t.Optional[int]:

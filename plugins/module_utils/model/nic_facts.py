@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import typing as t
 
+# How many interfaces on macvtap networks a VM can have: each is handed to the VMM under a number of one digit, which is all that every shell opens.
+DIRECT_MAX = 6
+
 
 class NicFacts(t.TypedDict, total=False):
     """What is recorded of an interface on a network of ours when its VM is defined. C(bridge): where its tap goes; None on macvtap, which has a C(parent)
-    interface. C(addresses): with prefix length where the network has one, IPv4 first. C(gateways), C(nameservers): without. C(method): never C(auto)."""
+    interface and a C(mode). C(addresses): with prefix length where the network has one, IPv4 first. C(gateways), C(nameservers): without. C(method):
+    never C(auto)."""
 
     network: str
     bridge: t.Optional[str]
     parent: t.Optional[str]
+    mode: str
     mtu: t.Optional[int]
     addresses: list[str]
     gateways: list[str]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..capabilities.catalogue import TITLES, supports
+from ..capabilities.catalogue import TITLES, supports, takes_descriptors
 from ..errors import Violation
 from ..model.addresses import allocate
 from ..model.network_definition import OWN, Member, NetworkDefinition
+from ..model.nic_facts import DIRECT_MAX
+from ..model.words import BACKENDS
 
 if t.TYPE_CHECKING:
     from ..model.definition import Definition
@@ -47,6 +49,11 @@ def foresee(definition: Definition, networks: Networks, taken: Taken) -> OnNetwo
         for address in [address for address, whose in given.items() if whose == owner]:
             del given[address]
         given.update({address: owner for address in addresses[nic["id"]]})
+    direct = [index for index, _nic, network in _attached(definition, networks) if network.bridge is None]
+    violations += [
+        Violation(f"config.network[{index}].network", f"a VM can have {DIRECT_MAX} interfaces on macvtap networks. Use a network with a bridge (uplink).")
+        for index in direct[DIRECT_MAX:]
+    ]
     return OnNetworks(described(definition, networks, addresses), violations)
 
 
@@ -74,6 +81,7 @@ def facts_of(definition: Definition, network: NetworkDefinition, addresses: t.Se
         "network": network.name,
         "bridge": network.bridge,
         "parent": network.parent,
+        **({} if network.bridge else {"mode": network.settings.get("mode") or "bridge"}),
         "mtu": network.mtu,
         "addresses": [address if lengths[address] is None else f"{address}/{lengths[address]}" for address in addresses],
         "gateways": list(network.gateways),
@@ -133,9 +141,7 @@ def cannot_wait(before: Definition, after: Definition) -> list[str]:
 
 def _unfit(definition: Definition, network: NetworkDefinition, nic: Tree, field: str) -> t.Iterator[Violation]:
     if network.bridge is None:
-        yield Violation(
-            f"{field}.network", f"{network.name} is a macvtap network, which {TITLES[definition.backend]} cannot be given yet. Use one with a bridge (uplink)."
-        )
+        yield from _unfit_direct(definition, network, nic, field)
     if nic.get("address_method") == "cloud_init" and definition.generated.get("cloud_init") != "nocloud":
         yield Violation(
             f"{field}.address_method", "'cloud_init' needs first-boot data (cloud_init, with the datasource nocloud). Give some, or take another way."
@@ -145,6 +151,21 @@ def _unfit(definition: Definition, network: NetworkDefinition, nic: Tree, field:
             f"{field}.address_method",
             f"network {network.name} has no DHCP server. Give it one (dhcp: true), or take another way.",
         )
+
+
+def _unfit_direct(definition: Definition, network: NetworkDefinition, nic: Tree, field: str) -> t.Iterator[Violation]:
+    """On macvtap the VMM is handed the device open, so it has to take one."""
+    if not takes_descriptors(definition.backend, definition.backend_version):
+        can = " or ".join(TITLES[name] for name in BACKENDS if takes_descriptors(name, None))
+        yield Violation(
+            f"{field}.network",
+            f"{network.name} is a macvtap network, whose interfaces {TITLES[definition.backend]} cannot be given. Use {can}, "
+            "or a network with a bridge (uplink).",
+        )
+    if nic.get("vlan") is not None:
+        yield Violation(f"{field}.vlan", f"{network.name} is a macvtap network, which has no VLANs of its own. Give the network a vlan, and leave it out here.")
+    if (nic.get("num_queues") or 1) > 1:
+        yield Violation(f"{field}.num_queues", "more than one pair of queues cannot be had on a macvtap network. Leave it out.")
 
 
 def _method(definition: Definition, nic: Tree, network: NetworkDefinition, addresses: t.Sequence[str], kernel_is_used: bool) -> str:

@@ -137,12 +137,12 @@ def allocation_request(definition: Definition, host: HostDefaults, root: bool) -
 
 
 def with_allocation(definition: Definition, given: allocations.Allocation, root: bool, facts: t.Mapping[str, NicFacts]) -> Definition:
-    """The definition with what was chosen once: uid, context id, MAC addresses, taps for interfaces on bridges, and C(facts) of those on networks."""
+    """The definition with what was chosen once: uid, context id, MAC addresses, taps for interfaces on bridges and networks, C(facts) of the latter."""
     chosen = definition.security.get("uid")
     uid = None if not root else given.uid if chosen is None else chosen
     network = definition.config.get("network") or []
     on_bridges = {nic["id"] for nic in network if nic.get("tap_device") and is_bridge(nic["tap_device"])}
-    taps = {nic_id: tap for nic_id, tap in given.taps.items() if nic_id in on_bridges or (nic_id in facts and facts[nic_id]["bridge"])}
+    taps = {nic_id: tap for nic_id, tap in given.taps.items() if nic_id in on_bridges or nic_id in facts}
     kept = {key: value for key, value in definition.generated.items() if key != "nics"}
     chosen_now = {"uid": uid or None, "cid": given.cid, "macs": dict(given.macs), "taps": taps, **({"nics": dict(facts)} if facts else {})}
     return dataclasses.replace(definition, generated={**kept, **chosen_now})

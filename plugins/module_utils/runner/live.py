@@ -225,6 +225,12 @@ class LiveVm:
         if not wanted:
             which = f"VM {self.name} has no address that is known" if nic_id is None else f"Interface {nic_id} of VM {self.name} has no address that is known"
             raise FailedPrecondition(f"{which}, so it cannot be waited for (wait_for: address). Put it on a network of unkey.vmcp.vmcp_network.")
+        direct = [nic["id"] for nic in wanted if not facts[nic["id"]].get("bridge")]
+        if direct:
+            raise FailedPrecondition(
+                f"Interface {direct[0]} of VM {self.name} is on a macvtap network, where a guest and its own host do not hear each other, "
+                "so it cannot be asked for its address (wait_for: address). Wait for a line on its console, or for an interface on another network."
+            )
         asked = [Neighbour(facts[nic["id"]]["bridge"], nic["mac_address"], nic["addresses"], next(iter(nic["gateways"]), None)) for nic in wanted]
         met: set[int] = set()
 

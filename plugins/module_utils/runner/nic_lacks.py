@@ -71,6 +71,9 @@ def _network(field: str, nic: Network, networks: Networks, isolated: bool) -> li
     if network.bridge and not is_bridge(network.bridge):
         remedy = "Run its unkey.vmcp.vmcp_network task again."
         lacks.append(Violation(f"{field}.network", f"network {name} is not up: its bridge {network.bridge} is not there. {remedy}"))
+    elif network.bridge is None and network.parent and not os.path.exists(f"{NET}/{network.parent}"):
+        remedy = "Bring it back, or run the network's unkey.vmcp.vmcp_network task again."
+        lacks.append(Violation(f"{field}.network", f"network {name} is not up: its interface {network.parent} is not there. {remedy}"))
     elif network.bridge and nic.vlan is not None:
         lacks += _vlan(f"{field}.vlan", network.bridge)
     return lacks

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
@@ -66,6 +67,22 @@ def test_what_cannot_be_had() -> None:
     violations = seen(definition({"network": "direct"}, {"network": "bare", "address_method": "dhcp"}, {"network": "nowhere"})).violations
     assert [violation.field for violation in violations] == ["config.network[0].network", "config.network[1].address_method"]
     assert "macvtap" in violations[0].message and "no DHCP server" in violations[1].message
+
+
+def test_a_vmm_that_opens_its_devices_itself_has_none_on_macvtap() -> None:
+    for backend, versions in (("qemu", ("7.2",)), ("cloudhypervisor", ("17", "53"))):
+        for version in versions:
+            one = dataclasses.replace(definition({"network": "direct"}, backend=backend), backend_version=version)
+            assert seen(one).violations == []
+            assert {"bridge": None, "parent": "eth1", "mode": "bridge"}.items() <= seen(one).facts["net0"].items()
+    old = dataclasses.replace(definition({"network": "direct"}, backend="cloudhypervisor"), backend_version="16")
+    assert "Use Cloud Hypervisor or QEMU" in seen(old).violations[0].message
+    wrong = definition({"network": "direct", "vlan": 3, "num_queues": 2}, *({"network": "direct"} for dummy in range(6)), backend="qemu")
+    assert [violation.field for violation in seen(wrong).violations] == [
+        "config.network[0].vlan",
+        "config.network[0].num_queues",
+        "config.network[6].network",
+    ]
 
 
 def test_first_boot_data_tell_of_addresses() -> None:

@@ -153,7 +153,7 @@ CAPABILITIES = Capabilities(
         Rule("Memory zones leave no room for growth.", rules.zones_do_not_grow),
         Rule("One PCI segment has room for 29 devices of yours.", rules.one_pci_segment),
     ),
-    traits=Traits(grows_live={"raw": "50", "qcow2": "51"}),
+    traits=Traits(takes_descriptors="17", grows_live={"raw": "50", "qcow2": "51"}),
     abilities={
         "best_for": "long-lived, stateful, needs resize or devices",
         "accelerator": "hardware KVM",

@@ -15,8 +15,8 @@ import typing as t
 from ...errors import FailedPrecondition
 from .. import kernel_args
 from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
-from ..taps import tap_use, told_by_kernel
-from .translate import Wiring, document, named_nics, ordered_disks
+from ..taps import descriptors_of, tap_use, told_by_kernel
+from .translate import Wiring, document, named_nics, opened_nics, ordered_disks
 from .words import BOOT_ALIASES, RNG_SOURCE, parse_version, wire_id
 
 if t.TYPE_CHECKING:
@@ -67,7 +67,8 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
     socket = f"{paths.sockets}/{SOCKET}"
     config = told_by_kernel(config, definition.generated, kernel_args.DEFAULT)
     taps = tap_uses(config, definition.generated)
-    body = document(config, wiring_of(definition, paths, isolation))
+    wiring = wiring_of(definition, paths, isolation)
+    body = document(config, wiring)
     return LaunchSpec(
         argv=(definition.binary, "--api-socket", f"path={socket}", "--seccomp", "true" if isolation.seccomp else "false"),
         files=file_uses(config),
@@ -79,6 +80,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         after_start=(
             ("/bin/sh", "-c", _UNTIL_SERVED, remote, socket),
             (remote, "--api-socket", socket, "create", layout.document(DOCUMENT)),
+            *((remote, "--api-socket", socket, "add-net", text) for text in opened_nics(config, wiring)),
             (remote, "--api-socket", socket, "boot"),
         ),
         wait_socket=socket,
@@ -94,6 +96,7 @@ def wiring_of(definition: Definition, paths: Paths, isolation: Isolation) -> Wir
         paths=paths,
         macs=generated.get("macs", {}),
         taps=generated.get("taps", {}),
+        descriptors=descriptors_of(generated),
         cid=generated.get("cid"),
         landlock=isolation.jail,
         sets_tap_mtu=isolation.uid is None,
@@ -111,7 +114,7 @@ def _mtu_commands(taps: t.Sequence[TapUse], isolation: Isolation) -> tuple[tuple
 
 def _devices(config: VmConfig, taps: t.Sequence[TapUse]) -> tuple[str, ...]:
     devices = ["/dev/kvm"]
-    if taps:
+    if any(tap.direct is None for tap in taps):
         devices.append("/dev/net/tun")
     if config.rng is not None and config.rng.source.startswith("/dev/") and config.rng.source not in _WORLD_READABLE:
         devices.append(config.rng.source)

@@ -41,7 +41,8 @@ Tree = dict[str, t.Any]
 class Wiring:
     """What a document needs beside the configuration. The default is a VMM that somebody else runs: nothing of it is ours, paths are the host's.
 
-    C(version): of the binary, C((53, 0)). C(macs), C(taps): by NIC id, what was chosen for those that name none, or a bridge.
+    C(version): of the binary, C((53, 0)). C(macs), C(taps): by NIC id, what was chosen for those that name none, or a bridge. C(descriptors): of
+    interfaces that are handed over open, which no document can (C(opened_nics)).
     C(limits_kept_by_host): limits of an interface that differ by direction are kept by its tap, and not told the VMM.
     C(sets_tap_mtu): whether the VMM may change a tap; with a uid of its own it may not, and takes the MTU from the tap, which the launch file prepares."""
 
@@ -49,6 +50,7 @@ class Wiring:
     paths: Paths = dataclasses.field(default_factory=lambda: Paths(files={}, sockets=""))
     macs: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     taps: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    descriptors: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
     cid: t.Optional[int] = None
     landlock: bool = False
     sets_tap_mtu: bool = True
@@ -100,7 +102,7 @@ def document(config: VmConfig, wiring: Wiring) -> Tree:
         "memory": _memory(ours["memory"]),
         "payload": _payload(ours["boot"], [disk for _wire, disk in ordered_disks(ours["storage"])], wiring),
         "disks": [_disk(wire, disk, wiring) for wire, disk in ordered_disks(ours["storage"])],
-        "net": [_nic(name, wire, nic, wiring) for name, wire, nic in named_nics(ours["network"])],
+        "net": [_nic(name, wire, nic, wiring) for name, wire, nic in named_nics(ours["network"]) if name not in wiring.descriptors],
         "balloon": _put(ours["memory"]["balloon"], BALLOON),
         "rng": {"src": ours["rng"]["source"]} if ours["rng"] else None,
         "vsock": _vsock(ours["vsock"], wiring),
@@ -195,6 +197,20 @@ def _disk(wire: str, disk: Tree, wiring: Wiring) -> Tree:
     if limiter:
         body["rate_limiter_config"] = limiter
     return body
+
+
+def opened_nics(config: VmConfig, wiring: Wiring) -> list[str]:
+    """Interfaces that are handed over open, in the words of C(ch-remote add-net). A VM that is created and not booted boots with them."""
+    found = []
+    for name, wire, nic in named_nics(config.model_dump(mode="json")["network"]):
+        if name in wiring.descriptors:
+            body = _nic(name, wire, nic, wiring)
+            limiter = body.get("rate_limiter_config", {})
+            words = {key: body[key] for key in ("id", "mac", "queue_size") if body.get(key) is not None}
+            for kind, prefix in (("bandwidth", "bw"), ("ops", "ops")):
+                words.update({f"{prefix}_{word}": value for word, value in limiter.get(kind, {}).items()})
+            found.append(",".join([f"fd=[{wiring.descriptors[name]}]", *(f"{key}={value}" for key, value in words.items())]))
+    return found
 
 
 def _nic(name: str, wire: str, nic: Tree, wiring: Wiring) -> Tree:

@@ -152,6 +152,8 @@ def _nic(our_id: str, nic: Network, wiring: Wiring, socket_path: t.Optional[str]
         chardev = option("socket", id=f"socket_{wire}", path=socket_path)
         netdev = option("vhost-user", id=backend_id, chardev=f"socket_{wire}", queues=queues)
         return ["-chardev", chardev, "-netdev", netdev], front
+    if our_id in wiring.descriptors:
+        return ["-netdev", option("tap", id=backend_id, fd=wiring.descriptors[our_id], vhost=False)], front
     netdev = option(
         "tap",
         id=backend_id,

@@ -141,7 +141,15 @@ CAPABILITIES = Capabilities(
         Rule("Queues of interfaces have 256 to 1024 entries.", rules.receive_queue_has_its_range),
         Rule("A CPU template is the name of a QEMU CPU model.", rules.template_is_a_model),
     ),
-    traits=Traits(needs_kvm=False, host_vsock=True, pins_machine=True, told_at_start=True, overlays="0", grows_live={"raw": None, "qcow2": None, "lvm": None}),
+    traits=Traits(
+        needs_kvm=False,
+        host_vsock=True,
+        pins_machine=True,
+        told_at_start=True,
+        overlays="0",
+        takes_descriptors="0",
+        grows_live={"raw": None, "qcow2": None, "lvm": None},
+    ),
     abilities={
         "best_for": "any machine, even without KVM; development, widest devices",
         "accelerator": "KVM, or none (TCG)",

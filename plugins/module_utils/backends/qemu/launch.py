@@ -11,7 +11,7 @@ import typing as t
 
 from .. import kernel_args
 from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
-from ..taps import tap_use, told_by_kernel
+from ..taps import descriptors_of, tap_use, told_by_kernel
 from . import devices, translate
 from .words import option
 
@@ -121,6 +121,7 @@ def wiring_of(definition: Definition, config: VmConfig, paths: Paths) -> transla
         sockets=paths.sockets,
         macs=generated.get("macs", {}),
         taps=generated.get("taps", {}),
+        descriptors=descriptors_of(generated),
         cid=generated.get("cid"),
     )
 
@@ -159,7 +160,7 @@ def _host_devices(config: VmConfig, taps: t.Sequence[TapUse], accel: str) -> tup
     nodes = []
     if accel.startswith("kvm"):
         nodes.append("/dev/kvm")
-    if taps:
+    if any(tap.direct is None for tap in taps):
         nodes.append("/dev/net/tun")
     if config.vsock is not None:
         nodes.append("/dev/vhost-vsock")

@@ -31,7 +31,8 @@ MEMORY_SLOTS = 16
 @dataclasses.dataclass(frozen=True)
 class Wiring:
     """What the translation needs beside the configuration. C(files): alias to path as QEMU sees it; C(sockets): directory of sockets as it sees it;
-    C(macs), C(taps): by NIC id, chosen by us; C(machine): C(microvm) or a q35 type; C(accel): C(kvm), C(tcg), or what the user gave."""
+    C(macs), C(taps), C(descriptors) (of devices that are open): by NIC id, chosen by us; C(machine): C(microvm) or a q35 type; C(accel): C(kvm), C(tcg),
+    or what the user gave."""
 
     machine: str
     accel: str
@@ -39,6 +40,7 @@ class Wiring:
     sockets: str
     macs: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     taps: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    descriptors: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
     cid: t.Optional[int] = None
 
     @property

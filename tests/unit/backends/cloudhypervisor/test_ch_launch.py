@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.client import is_no_vm, refusal_words
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.driver import Driver
-from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec, Paths, TapUse
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Direct, FileUse, Isolation, LaunchSpec, Paths, TapUse
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
@@ -59,6 +59,24 @@ def test_isolation_decides_on_landlock_and_seccomp() -> None:
     bare = _launch({}, BARE)
     assert "landlock_enable" not in json.loads(bare.documents["ch.json"])
     assert bare.argv[-2:] == ("--seccomp", "false")
+
+
+def test_a_macvtap_device_is_handed_over_between_creation_and_boot() -> None:
+    facts = {"network": "direct", "bridge": None, "parent": "eth1", "mode": "private", "addresses": []}
+    one = dataclasses.replace(DEFINITION, generated={**DEFINITION.generated, "nics": {"lan": facts}})
+    limit = {"bandwidth": {"size": 4096, "refill_ms": 100, "burst": 7}, "ops": {"size": 10, "refill_ms": 1000}}
+    spec = _launch({"network": [{"id": "lan", "network": "direct", "rate_limit_rx": limit, "rate_limit_tx": limit}]}, definition=one)
+    (tap,) = spec.taps
+    assert (tap.name, tap.direct) == ("vm12345678", Direct("eth1", "private", "52:54:00:00:00:01", 3))
+    assert [words[3:] for words in spec.after_start[2:]] == [
+        (
+            "add-net",
+            "fd=[3],id=net_lan,mac=52:54:00:00:00:01,bw_size=4096,bw_refill_time=100,bw_one_time_burst=7,ops_size=10,ops_refill_time=1000",
+        ),
+        ("boot",),
+    ]
+    assert "net" not in json.loads(spec.documents["ch.json"])
+    assert "/dev/net/tun" not in spec.devices
 
 
 def test_files_taps_and_devices_are_named() -> None:
