@@ -94,7 +94,7 @@ def test_options(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], dis
 
 def test_environment_and_choice(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
     kernel = guest("halt")
-    elsewhere = {"UNKEY_VMCP_STATE_DIR": f"{top}/other"}
+    elsewhere = {"UNKEY_VMCP_STATE_DIR": f"{top}/other", "UNKEY_VMCP_RUN_DIR": f"{top}/run"}
     results = ground.play(
         [
             task("environment", name="env", kernel=kernel, environment={"UNKEY_VMCP_BACKEND": "qemu"}),
@@ -105,7 +105,7 @@ def test_environment_and_choice(ground: Playground, qemu: Vmm, guest: t.Callable
             task("auto keeps", name="auto", backend="auto", memory="256M"),
             task("without KVM of hardware", name="plain", kernel=kernel, backend="auto", check=True),
             {
-                **task("elsewhere", "vmcp_vm", name="away", kernel=kernel, backend="qemu", environment=elsewhere),
+                **task("elsewhere", "vmcp_vm", name="away", state="running", kernel=kernel, backend="qemu", environment=elsewhere),
                 "module_defaults": {"group/unkey.vmcp.vmcp": {}},
             },
             {**task("elsewhere, info", "vmcp_vm_info", environment=elsewhere), "module_defaults": {"group/unkey.vmcp.vmcp": {}}},
@@ -126,8 +126,10 @@ def test_environment_and_choice(ground: Playground, qemu: Vmm, guest: t.Callable
         assert chosen["vm"]["backend"] == "qemu" and "KVM" in chosen["backend_reason"]
     assert results.ok("elsewhere")["changed"]
     away = results.ok("elsewhere, info")
-    assert ([vm["name"] for vm in away["vms"]], away["state_dir"]) == (["away"], f"{top}/other/vms")
-    assert results.ok("elsewhere, removed")["changed"] and not list(pathlib.Path(top, "other", "vms").iterdir())
+    assert ([(vm["name"], vm["state"]) for vm in away["vms"]], away["state_dir"]) == ([("away", "running")], f"{top}/other/vms")
+    assert away["vms"][0]["sockets"]["api"].startswith(f"{top}/run/away/")
+    assert results.ok("elsewhere, removed")["changed"]
+    assert not [*pathlib.Path(top, "other", "vms").iterdir(), *pathlib.Path(top, "run").iterdir()]
 
 
 # By configuration and backend: fields with violations, ignored fields, words of the notice.
