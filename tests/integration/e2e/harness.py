@@ -90,7 +90,7 @@ class Playground:
     """Directories of one test, and Ansible on localhost with them.
 
     C(prefix): words before the command (another user, a namespace). C(path): directories before PATH. C(python): runs Ansible, which is installed for
-    it, and the modules, unless C(modules_python) does that."""
+    it, and the modules, unless C(modules_python) does that. C(records): where results are written, if not in C(top)."""
 
     top: pathlib.Path
     path: tuple[str, ...] = ()
@@ -98,6 +98,7 @@ class Playground:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     python: str = sys.executable
     modules_python: str = ""
+    records: pathlib.Path | None = None
     runs: int = 0
 
     @property
@@ -148,7 +149,7 @@ class Playground:
         return result
 
     def _run(self, words: list[str], deadline_s: float, environment: t.Mapping[str, str]) -> Results:
-        record = self.top / f"record{time.monotonic_ns()}"
+        record = (self.records or self.top) / f"record{time.monotonic_ns()}"
         command = [self.python, str(pathlib.Path(self.python).with_name(words[0])), *words[1:]]
         command += ["-e", f"ansible_python_interpreter={self.modules_python or self.python}"]
         ended = run_in_group([*self.prefix, *command], self._environ(record) | environment, deadline_s)

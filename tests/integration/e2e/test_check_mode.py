@@ -1,0 +1,108 @@
+# Copyright (c) 2026 unkey.vmcp contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check mode on a host of which nothing can be written: whatever a task tried to touch, be it a cache, a lock file or a directory, would fail it.
+
+The other tests of check mode look at the directories of VMs before and after. Here every file system is read-only to Ansible and its modules, but for the
+directory in which Ansible puts what it runs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import typing as t
+
+import pytest
+
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Results, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")]
+
+# $0: what stays writable. /proc and /sys are the kernel's; device files are no matter of their file system. A mount that cannot be reached any more
+# cannot be changed either: what counts is looked at in the end.
+_READ_ONLY = r"""
+mount --make-rprivate /
+mount --bind "$0" "$0"
+while read -r _id _parent _device _root point _rest; do
+    point=$(printf '%b' "$point")
+    case $point in "$0" | /proc | /proc/* | /sys | /sys/* | /dev | /dev/*) continue ;; esac
+    mount -o remount,bind,ro "$point" 2>/dev/null || mount -o remount,bind,ro,nosuid,nodev,noexec "$point" 2>/dev/null || :
+done < /proc/self/mountinfo
+for place in / /etc /opt /root /run /tmp /var /var/cache /var/lib "$0/.."; do
+    if [ -w "$place" ]; then echo "$place can be written"; exit 99; fi
+done
+exec "$@"
+"""
+
+
+@pytest.fixture
+def own(ground: Playground, top: pathlib.Path) -> str:
+    """The part that Ansible needs: its home, its temporary files, and what the test is told."""
+    directory = top / "own"
+    directory.mkdir()
+    temporary = str(directory / "tmp")
+    ground.environment = {
+        "HOME": str(directory),
+        "ANSIBLE_HOME": str(directory / "ansible"),
+        "ANSIBLE_LOCAL_TEMP": temporary,
+        "ANSIBLE_REMOTE_TMP": temporary,
+        "TMPDIR": str(directory),
+    }
+    return str(directory)
+
+
+def read_only(ground: Playground, own: str, tasks: list[Tree]) -> Results:
+    ground.prefix, ground.records = ("unshare", "-m", "sh", "-ec", _READ_ONLY, own), pathlib.Path(own)
+    try:
+        return ground.play(tasks, arguments=["--check"])
+    finally:
+        ground.prefix, ground.records = (), None
+
+
+def test_nothing_can_be_written_and_nothing_is(ground: Playground, own: str, qemu: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
+    kernel = guest("halt")
+    given = {"backend": "qemu", "memory": "128M", "kernel": kernel, "shutdown_timeout": 0}
+    shutil.copy(kernel, top / "plain.bin")
+    asked = [
+        task("define", name="new", **given),
+        task("boot", name="new", state="running", **given),
+        task("many", "vmcp_vms", vms=[{"name": "a"}, {"name": "b", "state": "running"}], defaults=given),
+        task("disk", "vmcp_disk", name="data", size="10M", filesystem="ext4"),
+        task("host", "vmcp_host_info"),
+        task("info", "vmcp_vm_info"),
+    ]
+    results = read_only(ground, own, asked)
+    for step in asked[:4]:
+        assert results.ok(step["name"])["changed"], step
+    assert results.ok("host") and results.ok("info")["vms"] == []
+    assert not [result for result in results.all if result.get("warnings") and "kept" in str(result["warnings"])]
+    assert not pathlib.Path(ground.state).exists() and not pathlib.Path(f"{ground.run_dir}.locks").exists()
+
+    ground.play([task("boot", name="web", state="running", wait_for=[{"console": GREETING}], **given)]).ok("boot")
+    before = trace(ground, patience_s=0)
+    asked = [
+        task("labels", name="web", labels={"a": "b"}),
+        task("restart for memory", name="web", memory="192M", allow_disruption="restart"),
+        task("later", name="web", memory="192M", apply="next_boot"),
+        task("sandbox", name="web", security={"seccomp": False}, allow_disruption="recreate"),
+        task("pause", name="web", state="paused"),
+        task("restart", name="web", state="restarted"),
+        task("shut down", name="web", state="shutdown"),
+        task("remove", name="web", state="absent"),
+        task("secrets", name="web", cloud_init={"user_data": "x"}, allow_disruption="replace_data"),
+        task("several", "vmcp_vms", vms=[{"name": "web", "labels": {"c": "d"}}, {"name": "other"}], defaults=given),
+    ]
+    looks = [
+        task("wait", name="web", state="running", wait_for=[{"console": "never"}]),
+        task("console", "vmcp_console", name="web"),
+        task("info", "vmcp_vm_info"),
+    ]
+    results = read_only(ground, own, [*asked, *looks])
+    for step in asked:
+        assert results.ok(step["name"])["changed"], step
+    assert not results.ok("wait")["changed"] and GREETING in results.ok("console")["lines"]
+    (seen,) = results.ok("info")["vms"]
+    assert seen["state"] == "running"
+    assert trace(ground, patience_s=0) == before
