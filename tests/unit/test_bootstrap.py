@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import sys
 import syslog
 import typing as t
@@ -74,3 +75,13 @@ def test_nothing_of_a_task_stays_on_the_path_of_the_next(monkeypatch: pytest.Mon
     with patch_module_args({}), pytest.raises(SystemExit):
         run({**HOST}, task)
     assert (seen, sys.path) == ([["/opt/vmcp/runtime/x/lib", *before]], before)
+
+
+def test_a_result_is_what_the_core_said(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ansible adds owner, mode and a state of its own ("file") to whatever has a path."""
+    monkeypatch.setattr("ansible.module_utils.basic.has_journal", False)
+    said = {"changed": False, "path": str(tmp_path), "state": "running"}
+    with patch_module_args({}), pytest.raises(SystemExit):
+        run({**HOST}, lambda call: Outcome(said))
+    result = json.loads(capsys.readouterr().out)
+    assert {key: value for key, value in result.items() if key != "invocation"} == said
