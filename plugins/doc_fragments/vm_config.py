@@ -320,8 +320,9 @@ options:
                 suboptions:
                   size:
                     description:
-                      - 'Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).'
-                    type: int
+                      - Bytes that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).
+                      - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
+                    type: raw
                     required: true
                   refill_ms:
                     description:
@@ -330,8 +331,9 @@ options:
                     required: true
                   burst:
                     description:
-                      - Extra tokens at start, used once.
-                    type: int
+                      - Extra bytes at start, used once.
+                      - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
+                    type: raw
                     default: 0
               ops:
                 description:
@@ -340,7 +342,7 @@ options:
                 suboptions:
                   size:
                     description:
-                      - 'Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).'
+                      - Operations that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).
                     type: int
                     required: true
                   refill_ms:
@@ -430,8 +432,9 @@ options:
                 suboptions:
                   size:
                     description:
-                      - 'Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).'
-                    type: int
+                      - Bytes that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).
+                      - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
+                    type: raw
                     required: true
                   refill_ms:
                     description:
@@ -440,8 +443,9 @@ options:
                     required: true
                   burst:
                     description:
-                      - Extra tokens at start, used once.
-                    type: int
+                      - Extra bytes at start, used once.
+                      - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
+                    type: raw
                     default: 0
               ops:
                 description:
@@ -450,7 +454,7 @@ options:
                 suboptions:
                   size:
                     description:
-                      - 'Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).'
+                      - Operations that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).
                     type: int
                     required: true
                   refill_ms:
@@ -475,8 +479,9 @@ options:
                 suboptions:
                   size:
                     description:
-                      - 'Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).'
-                    type: int
+                      - Bytes that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).
+                      - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
+                    type: raw
                     required: true
                   refill_ms:
                     description:
@@ -485,8 +490,9 @@ options:
                     required: true
                   burst:
                     description:
-                      - Extra tokens at start, used once.
-                    type: int
+                      - Extra bytes at start, used once.
+                      - Bytes, or a number with a binary suffix, as in V(512M) or V(4GiB).
+                    type: raw
                     default: 0
               ops:
                 description:
@@ -495,7 +501,7 @@ options:
                 suboptions:
                   size:
                     description:
-                      - 'Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms).'
+                      - Operations that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).
                     type: int
                     required: true
                   refill_ms:

@@ -117,15 +117,18 @@ class Boot(Tree):
 
 
 class TokenBucket(Tree):
-    size: Whole = Field(
-        ge=0, le=TOKENS_MAX, description="Tokens of the bucket: bytes for bandwidth, operations for ops. The rate is O(ignore:size) per O(ignore:refill_ms)."
-    )
+    size: Whole = Field(ge=0, le=TOKENS_MAX, description="Operations that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).")
     refill_ms: Whole = Field(ge=0, le=TOKENS_MAX, description="Milliseconds in which an empty bucket fills up.")
     burst: Whole = Field(default=0, ge=0, le=TOKENS_MAX, description="Extra tokens at start, used once.")
 
 
+class ByteBucket(TokenBucket):
+    size: Size = Field(ge=0, le=TOKENS_MAX, description="Bytes that the bucket holds. The rate is O(ignore:size) per O(ignore:refill_ms).")
+    burst: Size = Field(default=0, ge=0, le=TOKENS_MAX, description="Extra bytes at start, used once.")
+
+
 class RateLimit(Tree):
-    bandwidth: t.Optional[TokenBucket] = Field(default=None, description="Limit in bytes.")
+    bandwidth: t.Optional[ByteBucket] = Field(default=None, description="Limit in bytes.")
     ops: t.Optional[TokenBucket] = Field(default=None, description="Limit in operations.")
 
 

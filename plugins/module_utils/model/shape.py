@@ -124,9 +124,9 @@ SHAPE: dict[str, dict[str, t.Any]] = {
                         "kind": "tree",
                         "optional": True,
                         "fields": {
-                            "size": {"kind": "leaf", "required": True, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
+                            "size": {"kind": "leaf", "required": True, "read": {"as": "Size", "ge": 0, "le": 1125899906842624}},
                             "refill_ms": {"kind": "leaf", "required": True, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
-                            "burst": {"kind": "leaf", "default": 0, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
+                            "burst": {"kind": "leaf", "default": 0, "read": {"as": "Size", "ge": 0, "le": 1125899906842624}},
                         },
                     },
                     "ops": {
@@ -165,9 +165,9 @@ SHAPE: dict[str, dict[str, t.Any]] = {
                         "kind": "tree",
                         "optional": True,
                         "fields": {
-                            "size": {"kind": "leaf", "required": True, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
+                            "size": {"kind": "leaf", "required": True, "read": {"as": "Size", "ge": 0, "le": 1125899906842624}},
                             "refill_ms": {"kind": "leaf", "required": True, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
-                            "burst": {"kind": "leaf", "default": 0, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
+                            "burst": {"kind": "leaf", "default": 0, "read": {"as": "Size", "ge": 0, "le": 1125899906842624}},
                         },
                     },
                     "ops": {
@@ -189,9 +189,9 @@ SHAPE: dict[str, dict[str, t.Any]] = {
                         "kind": "tree",
                         "optional": True,
                         "fields": {
-                            "size": {"kind": "leaf", "required": True, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
+                            "size": {"kind": "leaf", "required": True, "read": {"as": "Size", "ge": 0, "le": 1125899906842624}},
                             "refill_ms": {"kind": "leaf", "required": True, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
-                            "burst": {"kind": "leaf", "default": 0, "read": {"as": "Whole", "ge": 0, "le": 1125899906842624}},
+                            "burst": {"kind": "leaf", "default": 0, "read": {"as": "Size", "ge": 0, "le": 1125899906842624}},
                         },
                     },
                     "ops": {

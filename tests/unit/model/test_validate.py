@@ -47,6 +47,18 @@ def test_what_was_given_keeps_nulls_and_leaves_out_defaults() -> None:
     assert given == {"cpu": {"vcpu_count": 2, "nested": None}, "storage": [{"path": "/a", "format": None}], "vsock": None, "network": None, "rng": {}}
 
 
+def test_bytes_take_suffixes_wherever_they_stand() -> None:
+    limit = {"bandwidth": {"size": "10M", "refill_ms": 100, "burst": "1k"}, "ops": {"size": 7, "refill_ms": 1}}
+    config = read_config({"storage": [{"path": "/a", "rate_limit": limit}], "network": [{"tap_device": "t", "rate_limit_rx": limit}]})
+    for found in (config.storage[0].rate_limit, config.network[0].rate_limit_rx):
+        assert found is not None and found.bandwidth is not None and found.ops is not None
+        assert (found.bandwidth.size, found.bandwidth.burst, found.ops.size) == (10 << 20, 1024, 7)
+    counted = {"ops": {"size": "7K", "refill_ms": 1}, "bandwidth": {"size": "7Q", "refill_ms": 1}}
+    violations = {v.field: v.message for v in validate({"storage": [{"path": "/a", "rate_limit": counted}]})[1]}
+    assert "is not a size" in violations["config.storage[0].rate_limit.bandwidth.size"]
+    assert "must be a whole number" in violations["config.storage[0].rate_limit.ops.size"], "operations are counted one by one"
+
+
 def test_read_config_raises_with_all_violations() -> None:
     with pytest.raises(InvalidArgument) as caught:
         read_config({"cpu": {"vcpu_count": 0}, "x": 1})
