@@ -20,6 +20,10 @@ if t.TYPE_CHECKING:
 
 Removed = t.Union[bool, VmcpError]
 
+# To delete files that are on the disk is to wait for the file system, for each of them: the waits of several go on at the same time.
+_THREADS = 4
+_FEW = 16
+
 
 def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_back: t.Callable[[list[str]], object]) -> dict[str, Removed]:
     """Removes what belongs to the VMs, their run-time directories too; locks stay. For each whether there was anything, or why it is not removed: something
@@ -43,15 +47,25 @@ def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_
     removed = [name for name in names if not isinstance(found[name], VmcpError)]
     if not keep_data and any(found[name] is True for name in removed):
         _sync_names(layout)
-    for name in removed:
-        _empty(_doomed(layout, name), points)
+    _for_all(removed, lambda name: _empty(_doomed(layout, name), points))
     if removed:
         give_back(removed)
-    for name in removed:
-        found[name] = remove_tree(_doomed(layout, name), sync=False, points=points) or found[name]
+    for name, was_there in _for_all(removed, lambda name: remove_tree(_doomed(layout, name), sync=False, points=points)):
+        found[name] = was_there or found[name]
     if removed:
         _sync_names(layout)
     return found
+
+
+def _for_all(names: t.Sequence[str], work: t.Callable[[str], t.Any]) -> list[tuple[str, t.Any]]:
+    """Each with what C(work) answers for it."""
+    if len(names) <= _FEW:
+        return [(name, work(name)) for name in names]
+    # Not needed by those who remove a few.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda name: (name, work(name)), names))
 
 
 def _doomed(layout: Layout, name: str) -> str:

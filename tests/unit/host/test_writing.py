@@ -91,16 +91,18 @@ def test_many_are_given_what_they_want_in_one_write(layout: Layout, monkeypatch:
     assert len(writes) == 2
 
 
-def test_many_are_removed_and_given_back_once(layout: Layout) -> None:
+@pytest.mark.parametrize("more", [0, 40])
+def test_many_are_removed_and_given_back_once(layout: Layout, more: int) -> None:
     store = Store(layout)
-    for name in ("a", "b", "c"):
+    others = [f"fn-{index}" for index in range(more)]
+    for name in ("a", "b", "c", *others):
         store.save(Definition(name, "qemu", "7.2", "/q", {}))
         os.makedirs(f"{layout.vm(name).run}/vmm")
     os.makedirs(f"{layout.vms}/.removing-old/data")
     told: list[list[str]] = []
-    found = remove_vms(layout, ["a", "b", "nobody"], keep_data=False, give_back=told.append)
-    assert found == {"a": True, "b": True, "nobody": False}
-    assert told == [["old"], ["a", "b", "nobody"]], "what a removal had that was cut off is given back too"
+    found = remove_vms(layout, ["a", "b", "nobody", *others], keep_data=False, give_back=told.append)
+    assert found == {"a": True, "b": True, "nobody": False, **dict.fromkeys(others, True)}
+    assert told == [["old"], ["a", "b", "nobody", *others]], "what a removal had that was cut off is given back too"
     assert os.listdir(layout.vms) == ["c"] and os.listdir(layout.run_dir) == ["c"]
 
 
