@@ -17,29 +17,28 @@ open_sandbox() {
     groups='' table=''
     # Nothing of this is to be seen by the host.
     [ ! /proc/self/ns/mnt -ef "/proc/$PPID/ns/mnt" ] || fail 'It has no mount namespace of its own. Start it with its verb run, or as its supervisor does.'
+    # What is missing of these paths, mount makes itself, which saves a program each.
+    umask 066
     if [ -n "$jailer" ]; then
-        [ -d "$run/jail" ] || mkdir -m 0711 -- "$run/jail"
-        mount -t tmpfs -o mode=0711,size=512m,nosuid vmcp "$run/jail"
-        # The jailer makes what is missing of this path itself; it must be there for the mounts.
+        # The jailer makes its path itself; it must be there for the mounts.
         jail_root=$run/jail/${binary##*/}/$name/root
-        files=$jail_root/files
-        umask 066
-        mkdir -p -- "$files$own_data" "$jail_root/vmm"
-        umask 077
-        bind "$run_word/vmm" "$run_word/jail/$binary_word/$name/root/vmm" bind
-        files_word=$run_word/jail/$binary_word/$name/root/files
+        root_word=$run_word/jail/$binary_word/$name/root
+        files=$jail_root/files files_word=$root_word/files
+        made_mount "$run_word/jail" tmpfs mode=0711,size=512m,nosuid
+        made_mount "$files_word" tmpfs mode=0711,size=64m,nosuid
+        mount_table
+        made_mount "$root_word/vmm" none bind "$run_word/vmm"
     else
-        [ -d "$run/files" ] || mkdir -m 0711 -- "$run/files"
-        mount -t tmpfs -o mode=0711,size=64m,nosuid vmcp "$run/files"
         files=$run/files files_word=$run_word/files
-        [ -z "$own_data" ] || mkdir -m 0711 -- "$files$own_data"
+        made_mount "$files_word" tmpfs mode=0711,size=64m,nosuid
+        mount_table
     fi
-    [ -z "$own_data" ] || bind "$dir_word/data" "$files_word$own_data" bind,nosuid,nodev,noexec
+    [ -z "$own_data" ] || made_mount "$files_word$own_data" none bind,nosuid,nodev,noexec "$dir_word/data"
+    umask 077
     vmm_files
     [ -n "$jailer" ] || vmm_devices
     step='mount the files of the VM'
-    printf '%s' "$table" > "$run/mounts"
-    mount --all --fstab "$run/mounts"
+    mount_table
     vmm_access
     vmm_own_files
 }
@@ -48,6 +47,18 @@ open_sandbox() {
 bind() { # what, where, options
     table="$table$1 $2 none $3 0 0
 "
+}
+
+# The same at a place that need not be there yet.
+made_mount() { # where, type, options, what
+    table="$table${4-vmcp} $1 $2 $3,X-mount.mkdir=0711 0 0
+"
+}
+
+mount_table() {
+    printf '%s' "$table" > "$run/mounts"
+    mount --all --fstab "$run/mounts"
+    table=''
 }
 
 as_vm() { setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- "$@"; }
