@@ -29,7 +29,7 @@ import networks  # noqa: E402
 import payload  # noqa: E402
 import single  # noqa: E402
 import today  # noqa: E402
-from ground import Ground, ground, memory_lacks  # noqa: E402
+from ground import Ground, NoOtherUser, ground, ground_of_ordinary_user, memory_lacks  # noqa: E402
 from meter import NoMeter, counted  # noqa: E402
 from table import PAGE, Table, machine  # noqa: E402
 
@@ -94,8 +94,8 @@ def _single(made: Ground, table: Table, options: argparse.Namespace) -> None:
         single.with_runtime(made, table, options.rounds)
     else:
         table.leave_out("the system's Python with the installed runtime", "give --runtime, as root")
-    for jailed in _ways(made, table, "the start of one Firecracker VM"):
-        single.start(made, table, jailed, options.rounds)
+    for jailed, where in _ways(made, table, "the start of one Firecracker VM"):
+        single.start(where, table, jailed, options.rounds)
 
 
 def _many(made: Ground, table: Table, options: argparse.Namespace) -> float | None:
@@ -108,26 +108,35 @@ def _many(made: Ground, table: Table, options: argparse.Namespace) -> float | No
         table.leave_out(f"{options.vms} VMs", lacks)
         return None
     each_s = None
-    for jailed in _ways(made, table, f"{options.vms} Firecracker VMs against the shell loop"):
+    for jailed, where in _ways(made, table, f"{options.vms} Firecracker VMs against the shell loop"):
         mode = many.MODES[jailed].partition(":")[0].partition(" ")[0]
         table.notes.append(many.MODES[jailed])
-        figures = many.measure(made, options.vms, jailed, options.many_rounds)
+        figures = many.measure(where, options.vms, jailed, options.many_rounds)
         many.rows(table, figures, mode)
         each_s = each_s or figures.middle("start") / figures.count
         if options.growth:
-            many.growth(made, table, jailed, mode)
+            many.growth(where, table, jailed, mode)
     return each_s
 
 
-def _ways(made: Ground, table: Table, what: str) -> list[bool]:
-    """Whether jailed, for what this machine can do of it."""
+def _ways(made: Ground, table: Table, what: str) -> t.Iterator[tuple[bool, Ground]]:
+    """Whether jailed, and where, for what this machine can do of it. Bare is what an ordinary user has."""
     if made.backend != "firecracker":
         table.leave_out(what, NO_FIRECRACKER)
-        return []
-    if os.geteuid() != 0 or not shutil.which("jailer"):
-        table.leave_out(f"{what}, jailed", "needs root and 'jailer' on PATH")
-        return [False]
-    return [False, True]
+        return
+    if os.geteuid() != 0:
+        yield False, made
+        table.leave_out(f"{what}, jailed", "needs root")
+        return
+    try:
+        with ground_of_ordinary_user(made.backend, made.meter) as theirs:
+            yield False, theirs
+    except NoOtherUser as exc:
+        table.leave_out(f"{what}, bare", str(exc))
+    if shutil.which("jailer"):
+        yield True, made
+    else:
+        table.leave_out(f"{what}, jailed", "no 'jailer' on PATH")
 
 
 def _backend() -> str:

@@ -77,7 +77,7 @@ def shell_loop(ground: Ground, count: int, jailed: bool) -> Floor:
         for index in range(count):
             _ready_made(ground, base, index, pathlib.Path(vmm).name if jailed else None)
         one = _JAILED % (FIRST_UID, FIRST_UID) if jailed else _VMM
-        command = ["/bin/sh", "-c", _LOOP % one, "floor", str(base), str(count), vmm, str(shutil.which("jailer"))]
+        command = [*ground.prefix, "/bin/sh", "-c", _LOOP % one, "floor", str(base), str(count), vmm, str(shutil.which("jailer"))]
         consoles = [base / f"console-{index}" for index in range(count)]
         began, began_processor = time.perf_counter(), ground.processor_s()
         shell = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -121,7 +121,7 @@ def one_by_hand(ground: Ground, jailed: bool) -> float:
         user = ["--uid", str(FIRST_UID), "--gid", str(FIRST_UID), "--chroot-base-dir", str(base)]
         command = [str(shutil.which("jailer")), "--id", "vm-0", "--exec-file", firecracker, *user, "--", *words]
     else:
-        command = [firecracker, "--id", "vm-0", *words]
+        command = [*ground.prefix, firecracker, "--id", "vm-0", *words]
     began = time.perf_counter()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as vmm:
         assert vmm.stdout is not None
@@ -145,6 +145,9 @@ def _ready_made(ground: Ground, base: pathlib.Path, index: int, jailed_as: str |
     root.mkdir(parents=True)
     if jailed_as is None:
         (root / "vm.json").write_text(document(str(ground.kernel)))
+        owner = ground.place.stat().st_uid
+        for path in (base, root):
+            os.chown(path, owner, owner)
         return root
     kernel = base / "kernel"
     if not kernel.exists():

@@ -12,6 +12,7 @@ import os
 import pathlib
 import shutil
 import signal
+import stat
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import typing as t
 from guests import pvh_guest
 from integration.e2e.harness import processes_about, run_in_group
 from meter import read_s
+from venvs import VenvUnavailable, closed_part, python_for_others
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -29,6 +31,8 @@ GREETING = "bench: the guest is up"
 PLAY_DEADLINE_S = 300
 # What a VM takes of the host's memory, generously: its own pages, and in a jail a copy of the VMM's binary.
 VM_TAKES_BYTES = 16 << 20
+# Owns nothing on any host.
+NOBODY = 65534
 
 Task = dict[str, t.Any]
 PING: Task = {"name": "ping", "ansible.builtin.ping": {}}
@@ -58,12 +62,13 @@ class Took:
 @dataclasses.dataclass(frozen=True)
 class Ground:
     """C(place): the bench's directory. C(python): what the modules run on. C(backend): of the VMs. C(meter): see C(meter.counted); empty without.
-    C(prefix): words before commands (a namespace)."""
+    C(controller): the Python that Ansible runs on. C(prefix): words before commands (a namespace, a user)."""
 
     place: pathlib.Path
     backend: str
     python: str = sys.executable
     meter: str = ""
+    controller: str = sys.executable
     prefix: tuple[str, ...] = ()
 
     def processor_s(self) -> float:
@@ -110,7 +115,7 @@ class Ground:
             "tasks": list(tasks),
         }
         book.write_text(json.dumps([body]))
-        command = [*self.prefix, str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", str(book)]
+        command = [*self.prefix, self.controller, str(pathlib.Path(self.controller).with_name("ansible-playbook")), "-i", "localhost,", str(book)]
         done = run_in_group(command, {**self._environment(out), **(environment or {})}, deadline_s)
         if done.returncode != 0:
             raise SystemExit(f"ansible-playbook failed:\n{done.stdout[-3000:]}")
@@ -128,6 +133,7 @@ class Ground:
         temporary = str(self.place / "ansible" / "tmp")
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UNKEY_VMCP_"))},
+            "HOME": str(self.place),
             "ANSIBLE_HOME": str(self.place / "ansible"),
             "ANSIBLE_LOCAL_TEMP": temporary,
             "ANSIBLE_REMOTE_TMP": temporary,
@@ -159,6 +165,31 @@ class Ground:
         for directory in (f"{self.state_dir}/vms", self.run_dir):
             left += [f"file {path}" for path in pathlib.Path(directory).glob("*") if path.name != ".progress.jsonl"]
         return left
+
+
+class NoOtherUser(Exception):
+    """Why nothing can be measured here as an ordinary user."""
+
+
+@contextlib.contextmanager
+def ground_of_ordinary_user(backend: str, meter: str = "") -> t.Iterator[Ground]:
+    """For root: a ground on which all is run by a user without rights, but for /dev/kvm. NoOtherUser where that cannot be."""
+    try:
+        python = python_for_others()
+    except VenvUnavailable as exc:
+        raise NoOtherUser(str(exc)) from exc
+    for program in filter(None, map(shutil.which, ("firecracker", "setpriv", "unshare"))):
+        if closed := closed_part(pathlib.Path(program).resolve()):
+            raise NoOtherUser(f"{closed} is closed to other users")
+    with ground(backend, meter) as made:
+        kvm = made.place / "kvm"
+        os.mknod(kvm, 0o600 | stat.S_IFCHR, os.stat("/dev/kvm").st_rdev)
+        for path in (kvm, made.place, *made.place.iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        # In a mount namespace in which the device is this user's; on the host nothing changes.
+        enter = f'mount --bind "$0" /dev/kvm && exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all --no-new-privs -- "$@"'
+        prefix = ("unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", "-c", enter, str(kvm))
+        yield dataclasses.replace(made, python=python, controller=python, prefix=prefix)
 
 
 @contextlib.contextmanager

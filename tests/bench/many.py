@@ -22,9 +22,9 @@ PLAY_DEADLINE_S = 420
 GROWTH_FROM, GROWTH_TO = 100, 1000
 MIB = 1 << 20
 
-# What the two words mean on either side, said in the output: C(security: {jail: false}) takes away the jailer, and no more.
+# What the two words mean on either side, said in the output. As root, C(security: {jail: false}) takes away the jailer, and no more: that is not bare.
 MODES = {
-    False: "bare: no jailer on either side. The loop's run as root, where they are; ours still have a user, a mount namespace and a tmpfs each",
+    False: "bare: run by an ordinary user, on both sides: neither jailer nor users or namespaces of the VMs' own",
     True: "jailed (the default): the jailer on both sides. The loop's in one tmpfs, each with another user; ours in a tmpfs and a namespace each",
 }
 
