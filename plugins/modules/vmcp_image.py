@@ -51,7 +51,10 @@ options:
     description: A file on the host; for O(kind=rootfs) also a tarball or a directory.
     type: str
   src:
-    description: A file on the controller, looked for as M(ansible.builtin.copy) does. It is transferred only when the host does not have its content yet.
+    description:
+      - A file on the controller, looked for as M(ansible.builtin.copy) does. It is transferred only when the host does not have its content yet.
+      - For O(kind=rootfs) also a directory. What in it belongs to whoever runs Ansible becomes root's, and times are left out, so that a fresh checkout of the
+        same content is the same image.
     type: str
   container:
     description:

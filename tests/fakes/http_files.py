@@ -8,7 +8,9 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
+import pathlib
 import re
+import ssl
 import threading
 import time
 import typing as t
@@ -30,13 +32,14 @@ class Fault:
 
 @dataclasses.dataclass
 class File:
-    """C(faults): one for each answer, from the first; then all goes well. C(ranges): whether the server knows Range."""
+    """C(faults): one for each answer, from the first; then all goes well. C(ranges): whether the server knows Range. C(redirect): where it is."""
 
     body: bytes = b""
     etag: str | None = None
     ranges: bool = True
     faults: list[Fault] = dataclasses.field(default_factory=list)
     redirect: str = ""
+    redirect_status: int = 302
 
     @property
     def digest(self) -> str:
@@ -51,7 +54,9 @@ class Request:
 
 
 class FileServer:
-    def __init__(self) -> None:
+    """C(certificate): a file with a certificate and its key, by which the server speaks TLS."""
+
+    def __init__(self, certificate: pathlib.Path | None = None) -> None:
         self.files: dict[str, File] = {}
         self.requests: list[Request] = []
         server = self
@@ -69,11 +74,17 @@ class FileServer:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self._scheme = "https"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def add(self, name: str, body: bytes = b"", **more: t.Any) -> File:
         self.files[name] = File(body, **more)
@@ -92,7 +103,7 @@ class FileServer:
         if file is None or fault.status:
             self._send(handler, fault.status or 404, fault.body if fault.body is not None else b"<h1>No such thing</h1>", fault)
         elif file.redirect:
-            handler.send_response(302)
+            handler.send_response(file.redirect_status)
             handler.send_header("Location", file.redirect)
             handler.send_header("Content-Length", "0")
             handler.end_headers()

@@ -18,9 +18,10 @@ import dataclasses
 import json
 import os
 import re
+import time
 import typing as t
 
-from ..errors import FailedPrecondition, Internal, NotFound
+from ..errors import DeadlineExceeded, FailedPrecondition, Internal, NotFound
 from ..model.image import DIGEST_PATTERN, Image
 from ..model.words import NAME_PATTERN
 from .files import listed, os_errors, read_json, remove, sync_dir, sync_file, write_atomic, write_plain
@@ -36,6 +37,8 @@ _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(DIGEST_PATTERN)
 # Below it are directories of tasks.
 WORK = ".work"
+# A download that was cut off is worth that much: for so long a task may be run again that goes on with it.
+STALE_S = 14 * 86400.0
 _COPY_BYTES = 1 << 20
 
 
@@ -153,6 +156,22 @@ class ImageStore:
         if os.path.lexists(self._unswept):
             with self._content_locked("remove content that nobody needs"):
                 self._sweep()
+
+    def forget_stale(self) -> None:
+        """Removes what tasks have left under way that nobody has gone on with for long."""
+        for name in listed(f"{self.layout.images}/{WORK}"):
+            if self._is_stale(self.work(name)):
+                with contextlib.suppress(DeadlineExceeded), self.locked(name, "remove what a task has left", 0.0):
+                    if self._is_stale(self.work(name)):
+                        remove_tree(self.work(name), sync=False)
+
+    @staticmethod
+    def _is_stale(work: str) -> bool:
+        try:
+            times = [os.lstat(path).st_mtime for path in (work, *(f"{work}/{name}" for name in os.listdir(work)))]
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return time.time() - max(times) > STALE_S
 
     @property
     def _unswept(self) -> str:

@@ -52,6 +52,8 @@ class _Task:
             self.progress.say(doing, done, often=True, image=self.request.name)
 
     def run(self) -> Outcome:
+        if self.call.act:
+            self.store.forget_stale()
         observed = observe(self.request, self.store, self.work)
         plan = plan_image(self.request, observed)
         if self.call.act and not plan.changed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import os
 import pathlib
+import subprocess
 import time
 import typing as t
 
@@ -74,7 +75,7 @@ def test_a_file_of_the_controller_travels_once(ground: Playground) -> None:
             task("make", "vmcp_image", name="one", src="disk.raw"),
             task("again", "vmcp_image", name="one", src="disk.raw"),
             task("another name", "vmcp_image", name="two", src="disk.raw"),
-            task("in the background", "vmcp_image", name="three", src="disk.raw", format="qcow2") | {"async": 60, "poll": 1},
+            task("in the background", "vmcp_image", name="three", src="disk.raw", format="qcow2") | {"async": 600, "poll": 1},
             task("none", "vmcp_image", name="one", src="nothing.raw"),
             {"name": "change it", "ansible.builtin.copy": {"content": "x" * 4096, "dest": str(file)}},
             task("changed", "vmcp_image", name="one", src="disk.raw"),
@@ -92,7 +93,44 @@ def test_a_file_of_the_controller_travels_once(ground: Playground) -> None:
     assert "nothing.raw cannot be read on the controller" in results.refused("none", "not_found")["msg"]
     assert results.ok("changed")["changed"]
     # What ran in the background clears up after itself, in its own time.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while (left := list(sent.rglob("vmcp-image"))) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners of files can be kept by root alone")
+def test_a_directory_of_the_controller_becomes_a_root_file_system(ground: Playground) -> None:
+    tree = ground.top / "files" / "machine"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc" / "motd").write_text("one\n")
+    (tree / "etc" / "tool").write_text("#!/bin/sh\n")
+    (tree / "etc" / "tool").chmod(0o750)
+    (tree / "etc" / "link").symlink_to("motd")
+    os.chown(tree / "etc" / "tool", 12, 34)
+    image = {"name": "machine", "kind": "rootfs", "src": "machine"}
+    results = ground.play(
+        [
+            task("check", "vmcp_image", check=True, **image),
+            task("make", "vmcp_image", **image),
+            {"name": "touch", "ansible.builtin.file": {"path": str(tree / "etc" / "motd"), "state": "touch"}},
+            task("again", "vmcp_image", **image),
+            task("as a disk", "vmcp_image", name="disk", src="machine/"),
+            {"name": "change", "ansible.builtin.copy": {"content": "two\n", "dest": str(tree / "etc" / "motd")}},
+            task("changed", "vmcp_image", **image),
+        ]
+    )
+    assert results.ok("check")["actions"] == ["transfer", "make", "publish"] and not results["check"].touched
+    made = results.ok("make")
+    assert not results.ok("again")["changed"], "times are no content"
+    assert [found["field"] for found in results.refused("as a disk", "invalid_argument")["violations"]] == ["src"]
+    assert "Set kind: rootfs" in results["as a disk"]["msg"]
+    path = results.ok("changed")["image"]["path"]
+    assert results["changed"]["changed"] and path != made["image"]["path"]
+    said = {name: asked(path, f"stat /etc/{name}") for name in ("motd", "tool", "link")}
+    assert asked(path, "cat /etc/motd") == "two\n" and 'Fast link dest: "motd"' in said["link"]
+    assert "User:    12   Group:    34" in said["tool"] and "Mode:  0750" in said["tool"] and "User:     0   Group:     0" in said["motd"]
+
+
+def asked(path: str, question: str) -> str:
+    return subprocess.run(["debugfs", "-R", question, path], check=True, capture_output=True, text=True).stdout

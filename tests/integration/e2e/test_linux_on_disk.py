@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import subprocess
 import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.tests.archives import directory, entry, layout, tar
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable
@@ -58,31 +61,36 @@ def test_linux_from_image_to_a_clone_that_grows(ground: Playground, qemu: Vmm, t
     assert any(line.startswith("root on /dev/") and " rw" in line for line in lines), lines
 
 
-def test_from_a_directory_to_a_vm_the_same_on_every_backend(ground: Playground, backend: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
-    """One task for the image, one for the VM; the second run changes nothing, and a check before both says what would be made."""
-    (top / "tree" / "etc").mkdir(parents=True)
-    (top / "tree" / "etc" / "motd").write_text("hello\n")
-    image = {"name": "tiny", "kind": "rootfs", "path": str(top / "tree")}
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners of files in a container image can be kept by root alone")
+def test_from_an_image_to_a_vm_the_same_on_every_backend(ground: Playground, backend: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
+    """A task for each image, from a container image layout and from a cloud image's file, and one for the VM. The second run changes nothing; a check
+    before it writes nothing, and says what would be fetched and made."""
+    layout(top / "layout", tar(directory("etc"), entry("etc/motd", b"of a container\n")), tag="v1")
+    (top / "disk.raw").write_bytes(b"of a cloud".ljust(8 << 20, b"\0"))
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", str(top / "disk.raw"), str(top / "cloud.qcow2")], check=True)
+    images = {"container": {"kind": "rootfs", "container": f"oci:{top}/layout:v1"}, "cloud": {"path": str(top / "cloud.qcow2")}}
     vm = {"name": "web", "state": "running", "backend": backend.backend, "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 0, **backend.options}
-    vm |= {"config": {"storage": [{"image": "tiny", "size": "64M", "is_root_device": True}]}, "wait_for": [{"console": GREETING}]}
-    results = ground.play(
-        [
-            task("image, check", "vmcp_image", check=True, **image),
-            task("VM, check", check=True, **vm),
-            task("image", "vmcp_image", **image),
-            task("VM", **vm),
-            task("image again", "vmcp_image", **image),
-            task("VM again", **vm),
-        ]
-    )
-    for name in ("image, check", "VM, check"):
-        assert results.ok(name)["changed"] and not results[name].touched
-    assert results["VM, check"]["would_need"][0]["field"] == "config.storage[0].image"
-    assert results["VM, check"]["actions"] == results.ok("VM")["actions"]
-    assert not results.ok("image again")["changed"] and not results.ok("VM again")["changed"]
-    (disk,) = results["VM"]["vm"]["disks"]
-    assert disk["image"] == "tiny" and disk["method"] in ("reflink", "overlay", "copy")
-    assert disk["format"] == "raw" or backend.backend == "qemu"
+    vm |= {"config": {"storage": [{"image": "container", "size": "64M", "is_root_device": True}, {"image": "cloud"}]}, "wait_for": [{"console": GREETING}]}
+    tasks = []
+    for run, check in (("check", True), ("make", None), ("again", None)):
+        tasks += [task(f"{name}, {run}", "vmcp_image", check=check, name=name, **source) for name, source in images.items()]
+        tasks.append(task(f"VM, {run}", check=check, **vm))
+    results = ground.play(tasks)
+    for name in (*images, "VM"):
+        checked, made = results.ok(f"{name}, check"), results.ok(f"{name}, make")
+        assert checked["changed"] and not checked.touched and checked["actions"] == made["actions"]
+        assert made["changed"] and not results.ok(f"{name}, again")["changed"]
+    assert [lack["field"] for lack in results["VM, check"]["would_need"]] == ["config.storage[0].image", "config.storage[1].image"]
+    assert [step["action"] for step in results["container, check"]["steps"]] == ["copy", "make", "publish"]
+    running = results["VM, make"]["vm"]
+    assert running["state"] == "running"
+    for disk, name in zip(running["disks"], images, strict=True):
+        assert disk["image"] == name and disk["method"] in ("reflink", "overlay", "copy")
+        assert disk["format"] == "raw" or backend.backend == "qemu"
+        status = os.stat(disk["path"])
+        assert status.st_uid == running["uid"] and status.st_mode & 0o600 == 0o600, "the VMM writes to a clone of its own"
+        stored = pathlib.Path(results[f"{name}, make"]["image"]["path"])
+        assert stored.stat().st_mode & 0o777 == 0o444 and not stored.samefile(disk["path"])
 
 
 def test_what_is_on_a_clone_stays_when_it_is_detached_or_kept(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:

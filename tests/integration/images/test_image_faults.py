@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 from ansible_collections.unkey.vmcp.tests.archives import entry, tar
 from ansible_collections.unkey.vmcp.tests.fakes.http_files import Fault, FileServer
@@ -58,6 +59,25 @@ def test_what_was_cut_off_is_kept_for_the_next_run(images: Images, server: FileS
     assert len(under_way(images)) == 2
     images.ask(state="absent")
     assert images.files() == set()
+
+
+def test_what_nobody_goes_on_with_goes_in_the_end(images: Images, server: FileServer) -> None:
+    body = os.urandom(1 << 20)
+    for name in ("old", "new"):
+        server.add(f"/{name}", body, etag='"1"', faults=[Fault(cut=500_000)])
+        images.ask(name=name, url=f"{server.url}/{name}", retries=0)
+    work = pathlib.Path(images.store.work("old"))
+    for path in (*work.iterdir(), work):
+        os.utime(path, (time.time() - 15 * 86400,) * 2)
+    server.add("/d", b"disk" * 1024)
+    before = images.files()
+    images.ask(url=f"{server.url}/d", act=False)
+    assert images.files() == before, "check mode removes nothing"
+    with images.store.locked("old", "a test", 1.0):
+        images.make(url=f"{server.url}/d")
+        assert work.exists(), "somebody has it"
+    assert not images.ask(url=f"{server.url}/d")["changed"]
+    assert not work.exists() and pathlib.Path(images.store.work("new"), "download.part").exists()
 
 
 def test_two_tasks_at_once_fetch_once(images: Images, server: FileServer) -> None:

@@ -68,8 +68,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self, secret: t.Container[str]) -> None:
         self._secret = secret
 
+    # The base class knows this one, and what to do with it, since Python 3.11 alone.
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
+
     def redirect_request(self, req: urllib.request.Request, fp: t.Any, code: int, msg: str, headers: t.Any, newurl: str) -> t.Any:
-        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        new = super().redirect_request(req, fp, 307 if code == 308 else code, msg, headers, newurl)
         if new is None:
             return None
         before, after = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
