@@ -46,7 +46,7 @@ def supports(backend: str, key: str) -> bool:
 
 
 def grows_live(backend: str, version: t.Optional[str], format_: str) -> bool:
-    """Whether a VMM that runs can be told that a disk of this format (C(raw), C(qcow2), C(lvm)) has grown."""
+    """Whether a VMM that runs can be told that a disk of this format (C(raw), C(qcow2), C(overlay), C(lvm)) has grown."""
     formats = capabilities_of(backend).traits.grows_live
     return format_ in formats and (not version or not older(version, formats[format_]))
 

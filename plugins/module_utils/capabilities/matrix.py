@@ -119,7 +119,7 @@ class Traits:
     at creation. C(host_vsock): its vsock is the host kernel's (/dev/vhost-vsock), not a unix socket. C(jailer): its sandbox is a helper of this name,
     which needs root and a static binary; None when the VMM sandboxes itself. C(pins_machine): the guest's hardware has a versioned name, pinned at creation.
     C(grows_live): formats of disks of whose new size a running VMM can be told, each with the version since when (None: always).
-    C(overlays): since which version it takes a qcow2 file over another one ("0": always; None: never).
+    C(overlays): since which version clones for it are qcow2 files over their image ("0": always; None: never).
     C(takes_descriptors): since which version it takes a network interface as an open descriptor, as macvtap needs ("0": always; None: never).
     C(told_at_start): what the process is told of restart policy (what a guest's reboot does) and workload (its machine) when it starts, and never again."""
 

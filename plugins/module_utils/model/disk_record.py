@@ -50,6 +50,11 @@ class DiskRecord:
         """C(raw) or C(qcow2): what a VMM is to read it as."""
         return "qcow2" if self.format == "qcow2" else "raw"
 
+    @property
+    def layering(self) -> str:
+        """As C(model.resolving.layering): C(raw), C(qcow2), C(lvm), or C(overlay)."""
+        return "overlay" if self.backing else self.format
+
     def to_json(self) -> str:
         body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         body.update(body.pop("extra"))

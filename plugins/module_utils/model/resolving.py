@@ -53,5 +53,10 @@ def _entry(entry: t.Mapping[str, t.Any], chosen: t.Mapping[str, t.Any], data: st
     return {**told, "path": path_of(chosen, data) if chosen else f"{data}/{entry.get('id')}", "format": chosen.get("format", "raw")}
 
 
+def layering(chosen: t.Mapping[str, t.Any]) -> str:
+    """The disk's format as far as growing goes: C(overlay) for a qcow2 file over another one."""
+    return "overlay" if chosen.get("backing") else str(chosen.get("format", "raw"))
+
+
 def path_of(chosen: t.Mapping[str, t.Any], data: str) -> str:
     return str(chosen["path"]) if "path" in chosen else f"{data}/{chosen['file']}"

@@ -12,6 +12,7 @@ import typing as t
 from ..capabilities.catalogue import capabilities_of, grows_live, supports
 from ..model.definition import Definition
 from ..model.merge import changed_fields
+from ..model.resolving import layering
 from ..model.words import DISRUPTIONS
 from .plan import Change
 
@@ -67,7 +68,7 @@ def _classed(change: Change, before: t.Optional[Definition], after: Definition) 
         return change
     size = _SIZE.fullmatch(change.field)
     if size:
-        format_ = (_disks(before).get(size[1]) or {}).get("format", "raw")
+        format_ = layering(_disks(before).get(size[1]) or {})
         return dataclasses.replace(change, disruption="none" if grows_live(before.backend, before.backend_version, format_) else "restart")
     image = _IMAGE.fullmatch(change.field)
     if image and image[1] in _disks(before):

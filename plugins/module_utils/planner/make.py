@@ -10,6 +10,7 @@ import typing as t
 from ..capabilities.catalogue import grows_live
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
+from ..model.resolving import layering
 from ..model.task import VmRequest
 from ..model.words import SHUTDOWN_GRACE_S, at_most
 from .changes import BESIDE_THE_TREE, changes_between, reaches_process, worst
@@ -84,7 +85,7 @@ def _growth(request: VmRequest, situation: Situation, desired: Desired, stops: b
         return [], ()
     had = running.generated.get("disks") or {}
     now = request.option("apply") == "now"
-    live = [entry for entry in desired.grow if now and entry in had and grows_live(running.backend, running.backend_version, had[entry].get("format", "raw"))]
+    live = [entry for entry in desired.grow if now and entry in had and grows_live(running.backend, running.backend_version, layering(had[entry]))]
     late = tuple(f"config.storage[{entry}].size" for entry in desired.grow if entry not in live)
     return ([Step("resize", {"disks": live})] if live else []), late
 

@@ -34,7 +34,7 @@ def _element(store: Store, disks: DiskStore, name: str, files: ManagedFiles) -> 
     """A disk that cannot be read is reported as such; the others are reported all the same."""
     try:
         record = disks.require(name)
-        element = describe_disk(record, users_of(store, name, record.path, format_=record.format, files=files))
+        element = describe_disk(record, users_of(store, name, record.path, format_=record.layering, files=files))
         return {**element, **_looked_at(record)}
     except VmcpError as exc:
         return {"name": name, "error": exc.msg}

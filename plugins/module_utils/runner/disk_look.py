@@ -29,7 +29,7 @@ def situation(store: Store, request: DiskRequest) -> tuple[DiskSituation, list[V
         record = disks.load(request.name)
     except VmcpError as exc:
         broken = exc.msg
-    users = users_of(store, request.name, record.path if record else None, format_=record.format if record else "raw")
+    users = users_of(store, request.name, record.path if record else None, format_=record.layering if record else "raw")
     if request.state == "absent":
         return DiskSituation(request.name, record, broken, disks.has_remains(request.name), users), []
     if record is not None:
@@ -84,7 +84,7 @@ def origin_of(store: Store, request: DiskRequest) -> tuple[t.Optional[Origin], l
     try:
         if source.kind == "disk":
             record = DiskStore(store.layout).require(source.name)
-            users = users_of(store, record.name, record.path, format_=record.format)
+            users = users_of(store, record.name, record.path, format_=record.layering)
             return Origin(record.path, record.file_format, record.size_bytes, users=users), []
         if source.kind == "image":
             return image_origin(store, source.name), []

@@ -10,10 +10,12 @@ import pathlib
 import subprocess
 import typing as t
 
+import pytest
+
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.images import Image, ImageStore, digest_file
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Result, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
+from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 
 MIB = 1 << 20
 
@@ -164,6 +166,35 @@ def test_a_disk_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: V
     assert results.ok("look")["disks"][0]["users"] == [{"vm": "web", "id": "data", "read_only": False, "running": True}]
     assert results.ok("look again")["disks"][0]["users"] == [], "it outlives the VM"
     assert results.ok("remove the disk")["changed"]
+
+
+@pytest.mark.parametrize("kind", ["qemu", "cloudhypervisor"])
+def test_a_disk_that_stands_on_an_image(ground: Playground, kind: str, guest: t.Callable[..., str]) -> None:
+    """An overlay is booted from. QEMU makes it larger at once; Cloud Hypervisor cannot, and the task says so before anything is touched."""
+    found = use(kind, ground)
+    publish(ground, "base", b"one")
+    options = vm_options(found, guest("halt"), name="web", state="running", config={"storage": [{"disk": "data"}]})
+    disk: Tree = {"name": "data", "source": {"image": "base"}, "format": "qcow2"}
+    results = ground.play(
+        [
+            task("disk", "vmcp_disk", **disk),
+            task("VM", **options),
+            task("VM again", **options),
+            task("grow, check", "vmcp_disk", **disk, size="16M", check=True),
+            task("grow", "vmcp_disk", **disk, size="16M"),
+            task("shut down", name="web", state="shutdown", shutdown_timeout=0),
+            task("grow while it is down", "vmcp_disk", **disk, size="32M"),
+            task("up again", **options),
+        ]
+    )
+    assert results.ok("disk")["disk"]["method"] == "overlay" and len(results["disk"]["disk"]["backing_chain"]) == 2
+    assert results.ok("VM")["vm"]["state"] == "running" == results.ok("up again")["vm"]["state"] and not results.ok("VM again")["changed"]
+    if kind == "qemu":
+        assert results.ok("grow")["actions"] == ["grow_live"] == results.ok("grow, check")["actions"]
+    else:
+        for name in ("grow, check", "grow"):
+            assert "cannot be told of a new size" in results.refused(name, "failed_precondition")["msg"]
+    assert results.ok("grow while it is down")["actions"] == ["grow"]
 
 
 def test_many_clones_in_one_task(ground: Playground, qemu: Vmm, guest: t.Callable[..., str]) -> None:

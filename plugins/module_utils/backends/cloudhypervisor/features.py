@@ -153,6 +153,7 @@ CAPABILITIES = Capabilities(
         Rule("Memory zones leave no room for growth.", rules.zones_do_not_grow),
         Rule("One PCI segment has room for 29 devices of yours.", rules.one_pci_segment),
     ),
+    # It boots from an overlay, but refuses to grow one while it runs ("resize not supported with backing files", 53.0): so clones for it are copies.
     traits=Traits(takes_descriptors="17", grows_live={"raw": "50", "qcow2": "51"}),
     abilities={
         "best_for": "long-lived, stateful, needs resize or devices",

@@ -97,6 +97,7 @@ def wiring_of(definition: Definition, paths: Paths, isolation: Isolation) -> Wir
         macs=generated.get("macs", {}),
         taps=generated.get("taps", {}),
         descriptors=descriptors_of(generated),
+        backings={entry: chosen["backing"] for entry, chosen in (generated.get("disks") or {}).items() if chosen.get("backing")},
         cid=generated.get("cid"),
         landlock=isolation.jail,
         sets_tap_mtu=isolation.uid is None,

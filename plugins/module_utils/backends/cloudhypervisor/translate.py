@@ -41,6 +41,7 @@ Tree = dict[str, t.Any]
 class Wiring:
     """What a document needs beside the configuration. The default is a VMM that somebody else runs: nothing of it is ours, paths are the host's.
 
+    C(backings): by disk id, the one file that a qcow2 file of ours stands on.
     C(version): of the binary, C((53, 0)). C(macs), C(taps): by NIC id, what was chosen for those that name none, or a bridge. C(descriptors): of
     interfaces that are handed over open, which no document can (C(opened_nics)).
     C(limits_kept_by_host): limits of an interface that differ by direction are kept by its tap, and not told the VMM.
@@ -51,6 +52,7 @@ class Wiring:
     macs: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     taps: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     descriptors: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
+    backings: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     cid: t.Optional[int] = None
     landlock: bool = False
     sets_tap_mtu: bool = True
@@ -116,7 +118,7 @@ def document(config: VmConfig, wiring: Wiring) -> Tree:
     body["console"] = {"mode": "Null"}
     if wiring.landlock:
         body["landlock_enable"] = True
-        rules = _landlock_rules(body)
+        rules = _landlock_rules(body, wiring.backings.values())
         if rules:
             body["landlock_rules"] = rules
     return merge(_known_to(body, wiring.version), ours["backend_options"]["cloudhypervisor"])
@@ -191,6 +193,9 @@ def _disk(wire: str, disk: Tree, wiring: Wiring) -> Tree:
     else:
         # Always said: what a guest wrote to its disk must not decide how the disk is read.
         body.update(path=wiring.file(wire, disk["path"]), image_type=IMAGE_TYPES[disk["format"] or "raw"])
+        if disk["id"] in wiring.backings:
+            # Only for those that we have laid over an image: a qcow2 file of somebody else's must not lead to other files.
+            body["backing_files"] = True
     if disk["io_engine"] is not None:
         body["disable_io_uring"], body["disable_aio"] = IO_ENGINES[disk["io_engine"]]
     limiter = _limiter(disk["rate_limit"])
@@ -271,9 +276,9 @@ def _serial(console: Tree, wiring: Wiring) -> Tree:
     return {"mode": "Tty"}
 
 
-def _landlock_rules(body: Tree) -> list[Tree]:
+def _landlock_rules(body: Tree, backings: t.Iterable[str]) -> list[Tree]:
     """What the VMM opens after it has locked itself in, and does not think of itself."""
-    rules = []
+    rules = [{"path": path, "access": "r"} for path in backings]
     for nic in body.get("net", ()):
         if "tap" in nic:
             # Read to learn whether the tap has several queues.

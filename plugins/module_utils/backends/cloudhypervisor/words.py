@@ -21,6 +21,7 @@ IO_ENGINES = {"io_uring": (False, True), "aio": (True, False), "sync": (True, Tr
 SINCE: dict[str, tuple[int, int]] = {
     "cpus.nested": (50, 0),
     "disks[].image_type": (51, 0),
+    "disks[].backing_files": (51, 0),
     "memory.zones[].mergeable": (52, 0),
     "landlock_enable": (41, 0),
     "landlock_rules": (41, 0),

@@ -148,7 +148,7 @@ CAPABILITIES = Capabilities(
         told_at_start=True,
         overlays="0",
         takes_descriptors="0",
-        grows_live={"raw": None, "qcow2": None, "lvm": None},
+        grows_live={"raw": None, "qcow2": None, "overlay": None, "lvm": None},
     ),
     abilities={
         "best_for": "any machine, even without KVM; development, widest devices",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
@@ -283,3 +284,13 @@ def test_entries_with_an_id_merge_one_by_one() -> None:
         }
     )
     assert document(config, Wiring())["net"] == [{"id": "net_a", "tap": "t0"}, {"id": "net_b", "tap": "t1", "offload_tso": False}, {"id": "mine", "tap": "t2"}]
+
+
+def test_only_a_file_of_ours_may_stand_on_another() -> None:
+    config = VmConfig.model_validate({"storage": [{"id": name, "path": f"/{name}", "format": "qcow2"} for name in ("ours", "theirs")]})
+    wiring = Wiring(backings={"ours": "/images/1"}, landlock=True, serial_is_stdout=True)
+    body = document(config, wiring)
+    assert [disk.get("backing_files") for disk in body["disks"]] == [True, None]
+    assert {"path": "/images/1", "access": "r"} in body["landlock_rules"]
+    # Before 51 it followed them unasked, and knew no such key.
+    assert all("backing_files" not in disk for disk in document(config, dataclasses.replace(wiring, version=(50, 0)))["disks"])
