@@ -17,15 +17,16 @@ from ansible_collections.unkey.vmcp.tests.venvs import python_for_others
 
 # Of nobody on the hosts on which tests run.
 UID = 64321
-# /dev/kvm as this user could have it, in a mount namespace of the test: a node of his own over the host's.
-_WITH_KVM = f"""
-mknod "$0" c $(stat -c '0x%t 0x%T' /dev/kvm) && chown {UID} "$0" && mount --bind "$0" /dev/kvm || exit 99
+# /dev/kvm as this user could have it, in a mount namespace of the test: a node over the host's, of whom it is said.
+_WITH_KVM = """
+mknod --mode 0600 "$0" c $(stat -c '0x%t 0x%T' /dev/kvm) && chown "$1" "$0" && mount --bind "$0" /dev/kvm || exit 99
+shift
 exec "$@"
 """
 
 
-def as_user(ground: Playground, kvm: bool) -> None:
-    """From here on Ansible runs as an unprivileged user: ourselves, when we are one."""
+def as_user(ground: Playground, kvm: bool, kvm_owner: int = UID) -> None:
+    """From here on Ansible runs as an unprivileged user: ourselves, when we are one. C(kvm): with a /dev/kvm that is C(kvm_owner)'s alone."""
     if os.geteuid() != 0:
         return
     for name in ("setpriv", "unshare", "mknod"):
@@ -39,7 +40,7 @@ def as_user(ground: Playground, kvm: bool) -> None:
     for path in ground.top.iterdir():
         os.chown(path, UID, UID)
     drop = ("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all", "--")
-    ground.prefix = ("unshare", "--mount", "--", "sh", "-c", _WITH_KVM, str(ground.top / "kvm"), *drop) if kvm else drop
+    ground.prefix = ("unshare", "--mount", "--", "sh", "-c", _WITH_KVM, str(ground.top / "kvm"), str(kvm_owner), *drop) if kvm else drop
 
 
 @pytest.fixture(params=BACKENDS)
@@ -115,6 +116,23 @@ def test_defaults_and_refusals(ground: Playground, guest: t.Callable[..., str]) 
     closed: Result = results["closed directory"]
     assert closed.failed and closed["code"] in ("failed_precondition", "unavailable") and "/var/lib/vmcp" in closed["msg"]
     results.ok("host")
+
+
+def test_kvm_that_is_denied(ground: Playground, guest: t.Callable[..., str]) -> None:
+    use("firecracker", ground)
+    kernel = guest("halt")
+    if os.geteuid() != 0:
+        pytest.skip("only root can take /dev/kvm away from a user")
+    as_user(ground, kvm=True, kvm_owner=0)
+    given = {"name": "user", "state": "running", "backend": "firecracker", "memory": "128M", "kernel": kernel, "security": {"jail": False}}
+    results = ground.play([task("check", check=True, **given), task("boot", **given), task("host", "vmcp_host_info")])
+    refused = results.refused("boot", "failed_precondition")
+    for said in (str(refused["violations"]), str(results.ok("check")["would_need"])):
+        assert "/dev/kvm" in said and "group" in said, said
+    assert results.ok("host")["host"]["kvm"] == {"present": True, "usable": False, "hardware": False}
+    (lack,) = (lack for lack in results["host"]["host"]["lacks"] if lack["what"] == "kvm")
+    assert "Permission denied" in lack["message"] and "join the group that owns it" in lack["remedy"]
+    assert not pathlib.Path(ground.state, "vms", "user").exists()
 
 
 def fields(result: Result) -> list[str]:

@@ -109,6 +109,16 @@ def test_binaries_that_are_none(refusals: Refusals, binaries: pathlib.Path, gues
     assert not refusals.run(name="web", state="absent").ok()["changed"], "a refused task has defined nothing"
 
 
+def test_a_version_that_is_too_old_for_what_is_asked(refusals: Refusals, binaries: pathlib.Path, guest: t.Callable[..., str]) -> None:
+    """The matrix is checked against the version that the binary says it is."""
+    if shutil.which("firecracker", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/usr/libexec"):
+        pytest.skip("another firecracker is installed in a directory that is always searched")
+    (binaries / "firecracker").write_text("#!/bin/sh\necho 'Firecracker v1.10.1'\n")
+    asked = {"network": [{"tap_device": "vmcpnone0", "mtu": 1400}]}
+    words = ("config.network[0].mtu: needs Firecracker 1.16 or newer; this is 1.10.1.", "Cloud Hypervisor since 27 and QEMU can")
+    refusals.refused("too old", "invalid_argument", *words, **vm(guest("halt")), config=asked)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: others have no jailer")
 def test_companions_that_are_missing(refusals: Refusals, binaries: pathlib.Path, guest: t.Callable[..., str]) -> None:
     for name in ("jailer", "ch-remote"):
