@@ -29,6 +29,7 @@ import networks  # noqa: E402
 import payload  # noqa: E402
 import single  # noqa: E402
 import today  # noqa: E402
+import units  # noqa: E402
 from ground import Ground, NoOtherUser, ground, ground_of_ordinary_user, memory_lacks  # noqa: E402
 from meter import NoMeter, counted  # noqa: E402
 from table import PAGE, Table, machine  # noqa: E402
@@ -36,7 +37,7 @@ from table import PAGE, Table, machine  # noqa: E402
 QEMU_VMS = 8
 NETWORK_VMS = 100
 NO_FIRECRACKER = "no 'firecracker' on PATH, or /dev/kvm does not open"
-PARTS = ("single", "many", "networks", "today", "payload", "clones")
+PARTS = ("single", "many", "systemd", "networks", "today", "payload", "clones")
 
 
 def main() -> int:
@@ -67,7 +68,10 @@ def main() -> int:
             payload.sizes(made, table)
         if "clones" in options.only:
             clones.rows(made, table)
-    table.leave_out("the same under systemd", "needs a booted systemd with Ansible in it; this bench measures the plain supervisor")
+        if "systemd" in options.only and backend == "firecracker":
+            units.rows(table, backend, options.vms, options.many_rounds)
+        elif "systemd" in options.only:
+            table.leave_out("many VMs under systemd", NO_FIRECRACKER)
     print("\n" + "\n".join(f"- {line}" for line in about) + f"\n\n{table.text()}")
     if options.write:
         table.write(about, " ".join(["tests/bench/bench.py", *(word for word in sys.argv[1:] if word != "--write")]))

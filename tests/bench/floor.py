@@ -75,7 +75,7 @@ def shell_loop(ground: Ground, count: int, jailed: bool) -> Floor:
         stack.callback(shutil.rmtree, base, ignore_errors=True)
         vmm = os.path.realpath(str(shutil.which("firecracker")))
         for index in range(count):
-            _ready_made(ground, base, index, pathlib.Path(vmm).name if jailed else None)
+            ready_made(ground, base, index, pathlib.Path(vmm).name if jailed else None)
         one = _JAILED % (FIRST_UID, FIRST_UID) if jailed else _VMM
         command = [*ground.prefix, "/bin/sh", "-c", _LOOP % one, "floor", str(base), str(count), vmm, str(shutil.which("jailer"))]
         consoles = [base / f"console-{index}" for index in range(count)]
@@ -113,7 +113,7 @@ def one_by_hand(ground: Ground, jailed: bool) -> float:
     """One process, started as a person would, until its first console line."""
     base = pathlib.Path(tempfile.mkdtemp(prefix="h-", dir=ground.place))
     firecracker = os.path.realpath(str(shutil.which("firecracker")))
-    root = _ready_made(ground, base, 0, pathlib.Path(firecracker).name if jailed else None)
+    root = ready_made(ground, base, 0, pathlib.Path(firecracker).name if jailed else None)
     inside = pathlib.Path("/") if jailed else root
     # With a log of its own: on stdout its lines would fall into the middle of the guest's.
     words = ["--api-sock", str(inside / "api.sock"), "--config-file", str(inside / "vm.json"), "--log-path", str(inside / "log"), "--level", "Error"]
@@ -139,7 +139,7 @@ def one_by_hand(ground: Ground, jailed: bool) -> float:
     raise SystemExit(f"Firecracker by hand never reached its guest's first line. It said: {said.decode('utf-8', 'replace')}")
 
 
-def _ready_made(ground: Ground, base: pathlib.Path, index: int, jailed_as: str | None) -> pathlib.Path:
+def ready_made(ground: Ground, base: pathlib.Path, index: int, jailed_as: str | None) -> pathlib.Path:
     """The files of one VM, in what it sees as its root (C(jailed_as): the binary's name, after which the jailer names its directory) or its directory."""
     root = base / jailed_as / f"vm-{index}" / "root" if jailed_as else base / str(index)
     root.mkdir(parents=True)

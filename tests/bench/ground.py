@@ -62,7 +62,8 @@ class Took:
 @dataclasses.dataclass(frozen=True)
 class Ground:
     """C(place): the bench's directory. C(python): what the modules run on. C(backend): of the VMs. C(meter): see C(meter.counted); empty without.
-    C(controller): the Python that Ansible runs on. C(prefix): words before commands (a namespace, a user)."""
+    C(controller): the Python that Ansible runs on. C(prefix): words before commands (a namespace, a user). C(system): VMs in the system's directories, under
+    systemd."""
 
     place: pathlib.Path
     backend: str
@@ -70,6 +71,7 @@ class Ground:
     meter: str = ""
     controller: str = sys.executable
     prefix: tuple[str, ...] = ()
+    system: bool = False
 
     def processor_s(self) -> float:
         """Of all that we have started so far; 0 where nobody counts."""
@@ -110,7 +112,7 @@ class Ground:
             "gather_facts": bool(roles),
             "vars": {"ansible_python_interpreter": self.python},
             "environment": {"PYTHONPATH": str(HERE / "at_exit"), "VMCP_BENCH_PEAKS": str(peaks)},
-            "module_defaults": {"group/unkey.vmcp.vmcp": {"state_dir": self.state_dir, "run_dir": self.run_dir}},
+            "module_defaults": {} if self.system else {"group/unkey.vmcp.vmcp": {"state_dir": self.state_dir, "run_dir": self.run_dir}},
             "roles": list(roles),
             "tasks": list(tasks),
         }

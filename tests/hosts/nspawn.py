@@ -55,12 +55,16 @@ class Host:
                 return int(entry)
         raise AssertionError(f"the host has no init (any more):\n{self.log.read_text(errors='replace')}")
 
+    def enter(self) -> list[str]:
+        """Words before a command that is to run on the host."""
+        return ["nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--"]
+
     def run(
         self, argv: t.Sequence[str], *, timeout_s: float = 60.0, check: bool = True, environ: t.Mapping[str, str] | None = None, text_in: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command as the host's root, in /. With C(check) a failure is an AssertionError with what it said."""
         variables = {"PATH": os.environ["PATH"] + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", **(environ or {})}
-        words = ["nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--", "env", "-i"]
+        words = [*self.enter(), "env", "-i"]
         words += [f"{key}={value}" for key, value in variables.items()]
         done = subprocess.run([*words, *argv], input=text_in, capture_output=True, text=True, timeout=timeout_s, check=False, errors="replace")
         if check and done.returncode != 0:
@@ -126,7 +130,7 @@ def systemd_host(*, packages: t.Sequence[str] = (), binds: t.Sequence[pathlib.Pa
     """A fresh host. C(packages): Debian's, beside those above. C(binds): more of this machine, read-only. HostUnavailable says why there can be none."""
     check_possible()
     with contextlib.ExitStack() as stack:
-        host = made_host(stack, base_tree(packages), ["--private-network", *(f"--bind-ro={path}" for path in _shared([REPOSITORY, *binds]))])
+        host = made_host(stack, base_tree(packages), ["--private-network", *(f"--bind-ro={path}" for path in shared(binds))])
         host.boot()
         yield host
 
@@ -198,9 +202,9 @@ def _overlay(lower: pathlib.Path, top: pathlib.Path) -> t.Iterator[pathlib.Path]
         subprocess.run(["umount", "--lazy", str(top / "root")], capture_output=True, timeout=30, check=True)
 
 
-def _shared(paths: t.Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """With the Python of the tests (all that its links lead to) and the VMMs on PATH; not what the host has of its own below /usr."""
-    found = [*paths, pathlib.Path(sys.prefix), pathlib.Path(sys.base_prefix)]
+def shared(paths: t.Iterable[pathlib.Path] = ()) -> list[pathlib.Path]:
+    """These, the checkout, the Python of the tests (all that its links lead to) and the VMMs on PATH; not what the host has of its own below /usr."""
+    found = [*paths, REPOSITORY, pathlib.Path(sys.prefix), pathlib.Path(sys.base_prefix)]
     found += [pathlib.Path(binary).resolve().parent for name in VMMS if (binary := shutil.which(name))]
     outside = {path for path in found if not path.is_relative_to("/usr") and path != pathlib.Path("/")}
     return sorted(path for path in outside if not any(path != other and path.is_relative_to(other) for other in outside))
