@@ -15,7 +15,10 @@ import pickle
 import random
 import shutil
 import stat
+import traceback
 import typing as t
+
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import writing
 
 # Path below the root to bytes, a link's target as text, or None for a directory.
 Found = dict[str, t.Union[bytes, str, None]]
@@ -26,7 +29,8 @@ ROOT = 0
 class Done:
     """One call that changed something, of a file or a directory (C(inode)).
 
-    C(what) and C(to): C(names) (name to inode, None for one taken away), C(write) (offset and bytes), C(cut) (the new size), C(sync)."""
+    C(what) and C(to): C(names) (name to inode, None for one taken away), C(write) (offset and bytes), C(cut) (the new size), C(sync), C(sync_all)
+    (the whole file system; of the root)."""
 
     what: str
     inode: int
@@ -58,6 +62,8 @@ def record(root: pathlib.Path, function: t.Callable[[], object]) -> Record:
             with os.fdopen(writer, "wb") as stream:
                 pickle.dump(watcher.seen, stream)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writer)
@@ -108,10 +114,12 @@ class _Watcher:
         for name in self.NAMES:
             watched = getattr(self, f"_{name}", None)
             setattr(os, name, watched or self._renaming if name in ("rename", "replace") else watched)
+        self._sync_all, writing.sync_file_system = writing.sync_file_system, self._whole_synced
 
     def uninstall(self) -> None:
         for name, function in self._real.items():
             setattr(os, name, function)
+        writing.sync_file_system = self._sync_all
 
     # --- inodes ---------------------------------------------------------------------------------------------
     def _key(self, status: os.stat_result) -> tuple[int, int]:
@@ -193,6 +201,13 @@ class _Watcher:
 
     _fdatasync = _fsync
 
+    def _whole_synced(self, root: str) -> bool:
+        """A call of the C library's, which nothing of C(os) sees."""
+        done = self._sync_all(root)
+        if done:
+            self.seen.done.append(Done("sync_all", ROOT))
+        return done
+
     def _renaming(self, source: t.Any, target: t.Any) -> None:
         from_inode, from_name, whole = self._place(source, None)
         to_inode, to_name, _whole = self._place(target, None)
@@ -251,6 +266,11 @@ class State:
             self._bytes[done.inode] = now[:at].ljust(at, b"\0") + data + now[at + len(data) :]
         elif done.what == "cut":
             self._bytes[done.inode] = now[: done.to].ljust(done.to, b"\0")
+        elif done.what == "sync_all":
+            self._sure_bytes = dict(self._bytes)
+            for named in self._unsure:
+                self._apply(self._sure_names, named)
+            self._unsure = []
         else:
             self._sure_bytes[done.inode] = now
             for named in [one for one in self._unsure if one.inode == done.inode]:
@@ -265,9 +285,15 @@ class State:
             else:
                 names.setdefault(done.inode, {})[name] = inode
 
-    def possible(self, chance: random.Random) -> t.Iterator[Found]:
-        """What may be found. Not every subset of what is not sure: none, all, each alone, each missing, and some at random."""
+    def possible(self, chance: random.Random, sparse: bool = False) -> t.Iterator[Found]:
+        """What may be found. Not every subset of what is not sure: none, all, each alone, each missing, and some at random. C(sparse): none, all, and two at
+        random."""
         count = len(self._unsure)
+        if sparse:
+            random_ones = [tuple(i for i in range(count) if chance.random() < 0.5) for dummy in range(2)]
+            for those in dict.fromkeys([(), tuple(range(count)), *random_ones]):
+                yield self.found(those, chance.choice(("old", "new", "torn")))
+            return
         kept = [(), tuple(range(count)), *((one,) for one in range(count)), *(tuple(i for i in range(count) if i != one) for one in range(count))]
         kept += [tuple(i for i in range(count) if chance.random() < 0.5) for dummy in range(4 if count > 2 else 0)]
         for those, how in itertools.product(dict.fromkeys(kept), ("old", "new", "torn")):
@@ -299,12 +325,12 @@ class State:
         return old if how == "old" else new[: len(new) // 2]
 
 
-def possible_states(made: Record, seed: int = 20261121) -> t.Iterator[tuple[int, Found]]:
-    """Every different thing that may be found, with the number of calls that had been made."""
+def possible_states(made: Record, seed: int = 20261121, *, every: int = 1) -> t.Iterator[tuple[int, Found]]:
+    """Every different thing that may be found, with the number of calls that had been made. C(every) n: for a long record, a choice after each n-th call."""
     chance = random.Random(seed)
     told = set()
-    for count in range(len(made.done) + 1):
-        for found in State(made).after(count).possible(chance):
+    for count in range(0, len(made.done) + 1, every):
+        for found in State(made).after(count).possible(chance, every > 1):
             key = hash(frozenset(found.items()))
             if key not in told:
                 told.add(key)

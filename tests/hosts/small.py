@@ -19,6 +19,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layo
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner import nic_lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vm import run_vm
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vms import run_vms
 
 Tree = dict[str, t.Any]
 
@@ -36,6 +37,11 @@ class Host:
     def task(self, name: str = "web", act: bool = True, **options: t.Any) -> Tree:
         asked = {"name": name, "state": "present", "lock_timeout": 5, "state_dir": str(self.state), "run_dir": str(self.run_dir), **options}
         return dict(run_vm(Call(asked, act, {}, os.geteuid(), lambda text: None, lambda: None)).result)
+
+    def tasks(self, vms: t.Sequence[Tree], **options: t.Any) -> Tree:
+        """The same for many VMs in one task."""
+        asked = {"vms": list(vms), "lock_timeout": 5, "state_dir": str(self.state), "run_dir": str(self.run_dir), **options}
+        return dict(run_vms(Call(asked, True, {}, os.geteuid(), lambda text: None, lambda: None)).result)
 
     def lose_power(self) -> None:
         shutil.rmtree(self.run_dir, ignore_errors=True)

@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.writing import are_few
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.tests.hosts.small import Host, Tree, small_host
 from ansible_collections.unkey.vmcp.tests.power_loss import State, look, possible_states, put, record
@@ -89,6 +90,53 @@ def test_a_removal(host: Host, keep: list[str]) -> None:
     data = pathlib.Path(host.store.layout.vm("web").data)
     (data / "disk").write_text("data")
     go_through(host, {"state": "absent", "keep": keep}, at_least=8)
+
+
+MANY = [f"fn-{index}" for index in range(9)]
+
+
+@pytest.mark.parametrize("what", ["creation", "update", "removal"])
+def test_many_in_one_task(host: Host, what: str) -> None:
+    """Their files are made durable by one call for all of them, in the order of one."""
+    assert not are_few(2 * len(MANY)), "another path than that of few files"
+    given = {key: value for key, value in host.given.items() if key != "networks"}
+    made: Tree = {"defaults": {**given, "state": "present", "labels": {"fleet": "fn"}}, "vms": [{"name": name} for name in MANY]}
+    asked = {
+        "creation": made,
+        "update": {**made, "defaults": {**made["defaults"], "memory": "256M", "vcpus": 2}},
+        "removal": {"vms": [], "prune": {"labels": {"fleet": "fn"}, "allow_empty": True}},
+    }[what]
+    if what != "creation":
+        host.tasks(**made)
+    other, before, before_files = host.store.load("other"), [host.store.load(name) for name in MANY], launch_files(host)
+    recorded = record(host.state, lambda: host.tasks(**asked))
+    assert what == "removal" or any(done.what == "sync_all" for done in recorded.done)
+    after, after_files = [host.store.load(name) for name in MANY], launch_files(host)
+    states = 0
+    for count, found in possible_states(recorded, every=3):
+        states += 1
+        put(host.state, found)
+        host.lose_power()
+        where = f"after {count} of {len(recorded.done)}: {sorted(found)}"
+        assert host.store.load("other") == other, where
+        files = launch_files(host)
+        for index, name in enumerate(MANY):
+            now = host.store.load(name)
+            assert now in (before[index], after[index]), where
+            if now is not None:
+                for at, file in enumerate(files[index]):
+                    follows = {after_files[index][at]} | (set() if now == after[index] else {before_files[index][at]})
+                    assert file in follows, f"new without what follows from it, {where}"
+        host.tasks(**asked)
+        assert [plain(host.store.load(name)) for name in MANY] == list(map(plain, after)), where
+        assert host.tasks(**asked)["changed"] is False and host.store.load("other") == other, where
+    assert states >= 40, f"{states} states of {len(recorded.done)} calls"
+
+
+def launch_files(host: Host) -> list[list[str | None]]:
+    """What each VM is started from."""
+    paths = [[pathlib.Path(host.store.layout.vm(name).dir, file) for file in ("launch", "firecracker.json")] for name in MANY]
+    return [[path.read_text() if path.exists() else None for path in both] for both in paths]
 
 
 def test_the_record_tells_what_is_sure_from_what_is_not(tmp_path: pathlib.Path) -> None:
