@@ -64,7 +64,9 @@ options:
   package:
     description:
       - For O(kind=kernel), a package of the distribution that is a kernel or depends on one, such as V(linux-image-cloud-amd64).
-      - It is fetched by apt, and not installed.
+      - It is fetched by apt, or by dnf where there is no apt, and not installed.
+      - With dnf it takes the programs C(rpmkeys), C(rpm2cpio) and C(cpio), and a distribution's key that rpm knows. This way was written by the manuals of
+        these programs; it has not been seen on a host of Red Hat's family yet.
     type: str
   checksum:
     description:
@@ -170,7 +172,7 @@ options:
     default: 3600
   refresh:
     description:
-      - Whether a server, a registry or apt is asked if it has something newer under the same name.
+      - Whether a server, a registry, apt or dnf is asked if it has something newer under the same name.
       - Nothing is asked if the image is there and this is V(false).
     type: bool
     default: false

@@ -1,7 +1,8 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernels from the distribution's packages: fetched and unpacked by apt and dpkg, which check them; nothing is installed."""
+"""Kernels from the distribution's packages: fetched and unpacked by apt and dpkg, which check them; nothing is installed. Where there is dnf and no apt, by
+C(package_rpm)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ import typing as t
 from ...errors import FailedPrecondition, NotFound
 from ..files import os_errors, remove
 from ..trees import ensure_dir, remove_tree
-from . import tools
+from . import package_rpm, tools
 from .work import Work
 
 _DEPENDS = re.compile(r"(?m)^\s*\|?Depends: (linux-(?:image|modules)-\S*[0-9]\S*)")
 _KERNEL = re.compile(r"vmlinu[xz]-(.+)")
+# Beside the modules, as Red Hat's family has it, without its version in its name.
+_BESIDE = "vmlinuz"
 
 
 class KernelPackage(t.NamedTuple):
@@ -32,6 +35,8 @@ class KernelPackage(t.NamedTuple):
 def resolve(name: str, work: Work) -> tuple[str, str]:
     """C((package, version)) that holds the kernel: a package without a kernel of its own is followed to the one that it depends on. NotFound when apt knows
     none of that name. Reads apt's lists and fetches nothing."""
+    if _is_rpm():
+        return package_rpm.resolve(name, work)
     version = _candidate(name, work)
     if not re.search(r"-[0-9]", name):
         said = tools.run(["apt-cache", "depends", "--important", name], work, f"asking for the package {name}")
@@ -49,7 +54,14 @@ def _candidate(name: str, work: Work) -> str:
     return match[1]
 
 
+def _is_rpm() -> bool:
+    return not tools.is_there("apt-cache") and tools.is_there("dnf")
+
+
 def update_lists(work: Work) -> None:
+    if _is_rpm():
+        package_rpm.update_lists(work)
+        return
     tools.run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], work, "updating apt's lists", environ=_environ())
 
 
@@ -58,12 +70,15 @@ def download(package: str, version: str, work: Work) -> str:
     directory = work.path("package")
     remove_tree(directory)
     ensure_dir(directory, 0o700)
-    # apt would otherwise drop to a user who cannot write here, and say so at length.
-    argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "download", f"{package}={version}"]
-    tools.run(argv, work, f"fetching the package {package}", cwd=directory, environ=_environ())
-    archives = [name for name in os.listdir(directory) if name.endswith(".deb")]
+    if _is_rpm():
+        package_rpm.download(package, version, directory, work)
+    else:
+        # apt would otherwise drop to a user who cannot write here, and say so at length.
+        argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "download", f"{package}={version}"]
+        tools.run(argv, work, f"fetching the package {package}", cwd=directory, environ=_environ())
+    archives = [name for name in os.listdir(directory) if name.endswith((".deb", ".rpm"))]
     if len(archives) != 1:
-        raise FailedPrecondition(f"apt-get fetched {len(archives)} files for the package {package}, not one.")
+        raise FailedPrecondition(f"{len(archives)} files were fetched for the package {package}, not one.")
     work.refuse_over(os.path.getsize(f"{directory}/{archives[0]}"), f"The package {package}")
     return f"{directory}/{archives[0]}"
 
@@ -77,11 +92,15 @@ def unpack(archive: str, name: str, version: str, work: Work) -> KernelPackage:
     """FailedPrecondition for a package without a kernel."""
     directory = work.path("unpacked")
     remove_tree(directory)
-    tools.run(["dpkg-deb", "--extract", archive, directory], work, f"unpacking the package {name}", limits=tools.Limits(file=work.max_size))
+    if archive.endswith(".rpm"):
+        ensure_dir(directory, 0o700)
+        package_rpm.extract(archive, directory, name, work)
+    else:
+        tools.run(["dpkg-deb", "--extract", archive, directory], work, f"unpacking the package {name}", limits=tools.Limits(file=work.max_size))
     remove(archive)
     found = look(directory, name, version)
     if not found.kernel:
-        raise FailedPrecondition(f"The package {name} holds no kernel (no /boot/vmlinuz-*). Name another one.")
+        raise FailedPrecondition(f"The package {name} holds no kernel (no /boot/vmlinuz-*, no /lib/modules/*/vmlinuz). Name another one.")
     return found
 
 
@@ -93,8 +112,26 @@ def look(directory: str, name: str, version: str) -> KernelPackage:
     files = [n for n in names if os.path.isfile(f"{boot}/{n}") and not os.path.islink(f"{boot}/{n}")]
     match = next((found for n in files if (found := _KERNEL.fullmatch(n))), None)
     if match is None:
-        return KernelPackage(name, version, "", "", "")
+        return _look_beside_modules(directory, name, version)
     kernel = match[0]
     config = f"{boot}/config-{match[1]}"
     modules = next((m for m in (f"{directory}/lib/modules/{match[1]}", f"{directory}/usr/lib/modules/{match[1]}") if os.path.isdir(m)), "")
     return KernelPackage(name, version, f"{boot}/{kernel}", config if os.path.isfile(config) else "", modules)
+
+
+def _look_beside_modules(directory: str, name: str, version: str) -> KernelPackage:
+    """The package with the kernel has few modules there, or none: they are in others."""
+    for modules in (f"{directory}/lib/modules", f"{directory}/usr/lib/modules"):
+        with os_errors(f"list {modules}"):
+            names = sorted(os.listdir(modules)) if os.path.isdir(modules) and not os.path.islink(modules) else []
+        for release in names:
+            place = f"{modules}/{release}"
+            if os.path.islink(place) or not _is_file(f"{place}/{_BESIDE}"):
+                continue
+            config = f"{place}/config"
+            return KernelPackage(name, version, f"{place}/{_BESIDE}", config if _is_file(config) else "", place)
+    return KernelPackage(name, version, "", "", "")
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.islink(path)

@@ -26,6 +26,8 @@ PACKAGES = {
     "apt-get": "apt, so this distribution's packages cannot be fetched: use 'url' or 'path'",
     "apt-cache": "apt, so this distribution's packages cannot be fetched: use 'url' or 'path'",
     "dpkg-deb": "dpkg",
+    "rpmkeys": "rpm",
+    "rpm2cpio": "rpm",
 }
 _DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
@@ -41,15 +43,16 @@ def find(name: str) -> str:
     return path
 
 
+def is_there(name: str) -> bool:
+    return shutil.which(name, path=f"{_DIRECTORIES}:{os.environ.get('PATH', '')}") is not None
+
+
 class Limits(t.NamedTuple):
     """Of one run. C(memory): address space in bytes. C(user): a uid to run as, where we are root."""
 
     memory: int = resource.RLIM_INFINITY
     file: int = resource.RLIM_INFINITY
     user: t.Optional[int] = None
-
-
-UNLIMITED = Limits()
 
 
 UNLIMITED = Limits()
@@ -95,14 +98,14 @@ def run(
     **popen: t.Any,
 ) -> str:
     """Its output. FailedPrecondition with the last of what it said when it fails, DeadlineExceeded when the task's time is up. C(doing): as for C(Work)."""
-    with started(argv, limits=limits, environ=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen) as process:
+    with started(argv, limits=limits, environ=environ, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}) as process:
         try:
             out, err = process.communicate(timeout=work.left_s(doing))
         except subprocess.TimeoutExpired:
             raise DeadlineExceeded(f"{doing}: {argv[0]} was not done after {work.deadline_s:.0f} s. Raise 'timeout'.") from None
     if process.returncode not in ok:
-        raise failed(argv[0], doing, process.returncode, err or out)
-    return out[:_OUTPUT_MAX_BYTES].decode("utf-8", "replace")
+        raise failed(argv[0], doing, process.returncode, err or out or b"")
+    return (out or b"")[:_OUTPUT_MAX_BYTES].decode("utf-8", "replace")
 
 
 def stream(argv: t.Sequence[str], work: Work, doing: str, source: t.BinaryIO) -> t.Iterator[bytes]:
