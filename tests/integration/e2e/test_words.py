@@ -85,16 +85,21 @@ def test_strange_words_arrive_as_they_are(ground: Playground, backend: Vmm, top:
     assert not list(top.glob("**/pwned*")) and not pathlib.Path("/pwned").exists()
 
 
-@pytest.mark.parametrize("odd", ["s $(touch pwned)'%i\";&"])
+# A path far beyond the 107 bytes that a unix socket's may have, with a name of as many letters as a name can have.
+@pytest.mark.parametrize("odd", ["s $(touch pwned)'%i\";&" + "long" * 30], ids=["strange-and-long"])
 def test_a_state_directory_with_a_strange_name(ground: Playground, backend: Vmm, top: pathlib.Path, guest: t.Callable[..., str], odd: str) -> None:
     dirs = {"state_dir": f"{top}/{odd}", "run_dir": f"{top}/r{odd}"}
-    given = {"name": "odd", "backend": backend.backend, "memory": "128M", "kernel": guest("halt"), **dirs}
+    name = "o" * 63
+    vsock = {} if backend.backend == "qemu" else {"config": {"vsock": {}}}
+    given = {"name": name, "backend": backend.backend, "memory": "128M", "kernel": guest("halt"), **vsock, **dirs}
     results = ground.play(
         [
             task("boot", state="running", wait_for=[{"console": GREETING}], **given, **backend.options),
             task("again", state="running", **given, **backend.options),
-            task("remove", name="odd", state="absent", **dirs),
+            task("pause", name=name, state="paused", **dirs),
+            task("remove", name=name, state="absent", **dirs),
         ]
     )
-    assert results.ok("boot")["changed"] and not results.ok("again")["changed"] and results.ok("remove")["changed"]
+    assert results.ok("boot")["changed"] and not results.ok("again")["changed"]
+    assert results.ok("pause")["vm"]["state"] == "paused" and results.ok("remove")["changed"]
     assert not list(top.glob("**/pwned")) and not pathlib.Path("/pwned").exists()
