@@ -32,8 +32,14 @@ _TOOLS = {
     "dnsmasq": "dnsmasq-base",
     "setfacl": "acl",
     "timeout": "coreutils",
+    "perl": "perl-base (Debian) or perl-interpreter (Red Hat)",
 }
-_NEEDED_FOR = {"ip": "taps and networks", "nft": "networks", "dnsmasq": "networks with dhcp"}
+_NEEDED_FOR = {
+    "perl": "shutting QEMU's guests down with their host, and their balloons",
+    "ip": "taps and networks",
+    "nft": "networks",
+    "dnsmasq": "networks with dhcp",
+}
 _KVM = "/dev/kvm"
 
 
