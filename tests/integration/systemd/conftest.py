@@ -10,14 +10,14 @@ import pytest
 
 from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import Host, HostUnavailable, systemd_host
-from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import GREETING
+from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import GREETING, PACKAGES
 
 
 @pytest.fixture(scope="package")
 def host() -> t.Iterator[Host]:
     """With QEMU, and guests by what they do after their greeting: C(/opt/kernels/polite), C(/opt/kernels/halt)."""
     try:
-        with systemd_host(packages=("qemu-system-x86",)) as made:
+        with systemd_host(packages=PACKAGES) as made:
             kernels = made.root / "opt" / "kernels"
             kernels.mkdir(parents=True)
             for then in ("polite", "halt"):

@@ -13,6 +13,8 @@ import typing as t
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import REPOSITORY, Host
 
 GREETING = "up on a host with systemd"
+# Of all hosts here, which so are made from one tree.
+PACKAGES = ("qemu-system-x86", "nftables", "dnsmasq-base")
 ENVIRON = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "minimal", "ANSIBLE_HOME": "/root/.ansible", "ANSIBLE_NOCOLOR": "1"}
 
 

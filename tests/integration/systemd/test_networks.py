@@ -10,8 +10,9 @@ import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import Host, HostUnavailable, systemd_host
-from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import task
+from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import GREETING, PACKAGES, backends, task
 
 APPS: dict[str, t.Any] = {"name": "apps", "ipv4": "10.80.0.1/24", "ipv6": "fd00:80::1/64", "nat": True, "dhcp": True}
 UNITS = ["vmcp-network@apps.service", "vmcp-dns@apps.service"]
@@ -20,7 +21,7 @@ UNITS = ["vmcp-network@apps.service", "vmcp-dns@apps.service"]
 @pytest.fixture(scope="module")
 def bare() -> t.Iterator[Host]:
     try:
-        with systemd_host(packages=("nftables", "dnsmasq-base")) as made:
+        with systemd_host(packages=PACKAGES) as made:
             yield made
     except HostUnavailable as exc:
         pytest.skip(str(exc))
@@ -51,6 +52,42 @@ def test_it_is_there_again_after_a_reboot_and_a_task_finds_nothing_to_do(bare: H
     after = task(bare, "vmcp_network", **APPS)
     assert (after["changed"], after["actions"]) == (False, [])
     assert task(bare, "vmcp_network_info")["networks"][0]["dns"] == "running"
+
+
+def test_vms_are_on_their_network_again_after_a_reboot(bare: Host) -> None:
+    """Nobody's doing again: taps, who may send what, leases and names are there, and were before the VM was."""
+    # The same launch file's doing on each.
+    backend = backends()[-1]
+    task(bare, "vmcp_network", **APPS)
+    kernel = bare.root / "opt/kernels/polite"
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    kernel.write_bytes(pvh_guest(GREETING, "polite"))
+    vm: dict[str, t.Any] = {"name": "web", "backend": backend, "kernel": "/opt/kernels/polite", "memory": "128M", "networks": ["apps"], "autostart": True}
+    made = task(bare, "vmcp_vm", **vm, state="running", wait_for=["running"])
+    (nic,) = made["vm"]["nics"]
+    assert nic["address_method"] == "dhcp"
+    bare.reboot()
+    deadline = time.monotonic() + 90
+    while (now := task(bare, "vmcp_vm_info", names=["web"])["vms"][0])["state"] != "running":
+        assert time.monotonic() < deadline, now
+        time.sleep(0.5)
+    assert now["nics"] == [nic]
+    ports = [link["ifname"] for link in json.loads(bare.run(["ip", "-j", "link", "show", "master", "vn-apps"]).stdout) if link]
+    assert ports == [nic["tap"]]
+    assert f'"{nic["tap"]}"' in bare.run(["nft", "list", "ruleset"]).stdout, "it may send from its own address"
+    address = nic["addresses"][0]
+    told = bare.run(["sh", "-c", "cat /var/lib/vmcp/networks/apps/dns/*"]).stdout
+    assert address in told and nic["mac_address"] in told
+    started = "systemctl show --property=ActiveEnterTimestampMonotonic --value"
+    network, unit = (int(bare.run(["sh", "-c", f"{started} {name}"]).stdout) for name in (UNITS[0], "vmcp-vm@web.service"))
+    assert network < unit, "the network is there first"
+    again = task(bare, "vmcp_vm", **vm, state="running", wait_for=["running"])
+    assert (again["changed"], again["actions"]) == (False, [])
+    after = task(bare, "vmcp_network", **APPS)
+    assert (after["changed"], after["actions"]) == (False, [])
+    task(bare, "vmcp_vm", name="web", state="absent")
+    assert task(bare, "vmcp_network_info")["networks"][0]["members"] == []
+    assert bare.run(["ip", "-j", "link", "show", "master", "vn-apps"]).stdout.strip() in ("[]", "")
 
 
 def test_a_dead_dnsmasq_is_started_by_its_unit(bare: Host) -> None:
