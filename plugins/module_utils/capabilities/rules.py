@@ -13,6 +13,9 @@ from ..model.units import MIB, format_size
 from .matrix import Finding
 from .subject import Subject
 
+if t.TYPE_CHECKING:
+    from ..model.config import VmConfig
+
 Found = t.Iterator[Finding]
 
 
@@ -78,11 +81,19 @@ def arguments_fit(subject: Subject) -> Found:
     config = subject.config
     if config.boot.kernel_args is None:
         return
-    devices = len(config.storage) + len(config.network) + sum(part is not None for part in (config.vsock, config.memory.balloon, config.rng))
-    room = FIRECRACKER_ARGS_MAX - _ARGS_ADDED - devices * _ARGS_PER_DEVICE
+    room = firecracker_room(config)
     size = len(config.boot.kernel_args.encode())
     if size > room:
-        yield Finding("config.boot.kernel_args", f"has {size} bytes; with {devices} devices Firecracker has room for {room}. Shorten it.")
+        yield Finding("config.boot.kernel_args", f"has {size} bytes; with {_devices(config)} devices Firecracker has room for {room}. Shorten it.")
+
+
+def firecracker_room(config: VmConfig) -> int:
+    """How many bytes the kernel command line may have, without what Firecracker adds to it."""
+    return FIRECRACKER_ARGS_MAX - _ARGS_ADDED - _devices(config) * _ARGS_PER_DEVICE
+
+
+def _devices(config: VmConfig) -> int:
+    return len(config.storage) + len(config.network) + sum(part is not None for part in (config.vsock, config.memory.balloon, config.rng))
 
 
 def metadata_needs_an_interface(subject: Subject) -> Found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import typing as t
 
+from ...capabilities.rules import firecracker_room
 from ...errors import FailedPrecondition, InvalidArgument, Violation
 from ..port import Isolation, LaunchSpec, Paths
 from ..taps import macs_of, told_by_kernel, told_by_metadata
@@ -55,7 +56,8 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         raise InvalidArgument.of(
             [Violation("config.vsock.path", f"A VM in its sandbox makes its sockets in a directory of its own. Leave it out: it is {layout.vsock_socket}.")]
         )
-    config = told_by_kernel(config, definition.generated, _default_arguments(config))
+    given, config = config, told_by_kernel(config, definition.generated, _default_arguments(config))
+    _require_room(given, config)
     metadata = _with_addresses(metadata, told_by_metadata(definition.generated, macs_of(config, definition.generated)))
     documents = _documents(translate.document(config, wiring(definition, paths, metadata)), metadata, paths, layout)
     log = f"{paths.documents}{LOG_ALIAS}" if paths.documents else layout.vmm_log
@@ -84,6 +86,14 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
 def _default_arguments(config: VmConfig) -> str:
     """What stands in for kernel arguments that nobody gave, where something is to be put behind them."""
     return translate.DEFAULT_KERNEL_ARGS if translate.has_console(config) else translate.QUIET_KERNEL_ARGS
+
+
+def _require_room(given: VmConfig, told: VmConfig) -> None:
+    """What was given fits (the capabilities say so); with an address behind it, it may not."""
+    line, room = told.boot.kernel_args or "", firecracker_room(told)
+    if line != given.boot.kernel_args and len(line.encode()) > room:
+        text = f"has {len(line.encode())} bytes with the address behind it, and Firecracker has room for {room}. Shorten it, or take another address_method."
+        raise InvalidArgument.of([Violation("config.boot.kernel_args", text)])
 
 
 def _with_addresses(metadata: t.Optional[t.Any], interfaces: dict[str, t.Any]) -> t.Optional[t.Any]:

@@ -67,6 +67,25 @@ def test_in_a_jail_the_jailer_gives_the_id_and_paths_are_those_inside() -> None:
     assert [use.alias for use in spec.files] == ["kernel", "root_0"]
 
 
+def test_the_address_behind_the_kernels_arguments_has_to_fit_too() -> None:
+    facts = {"network": "apps", "bridge": "vn-apps", "addresses": ["10.80.0.9/24"], "gateways": ["10.80.0.1"], "hostname": "web-1", "method": "kernel"}
+    one = definition()
+    one.generated.update(nics={"lan": facts}, taps={"lan": "vm1"}, macs={"lan": "02:00:00:00:00:01"})
+
+    def line(size: int) -> str:
+        boot = {"kernel_path": "/k", "kernel_args": "x" * size}
+        config = VmConfig.model_validate({"boot": boot, "network": [{"id": "lan", "network": "apps"}]})
+        spec = Driver().launch(one, config, Paths(files={"kernel": "/k"}, sockets="vmm"), PLAIN, LAYOUT, None)
+        return str(json.loads(spec.documents["firecracker.json"])["boot-source"]["boot_args"])
+
+    assert line(1900).endswith(" ip=10.80.0.9::10.80.0.1:255.255.255.0:web-1::off")
+    with pytest.raises(errors.InvalidArgument) as caught:
+        line(1950)
+    (violation,) = caught.value.violations
+    assert violation.field == "config.boot.kernel_args"
+    assert "with the address behind it" in violation.message and "another address_method" in violation.message
+
+
 def test_a_jail_needs_its_jailer() -> None:
     with pytest.raises(errors.FailedPrecondition, match=r"There is no jailer for Firecracker 1\.16\.1"):
         Driver().launch(definition(helpers={}), VmConfig.model_validate({"boot": {"kernel_path": "/k"}}), INSIDE, JAIL, LAYOUT, None)
