@@ -104,3 +104,82 @@ def test_an_address_that_was_given_back_is_another_guests_at_once(ground: Ground
     ground.host.call(leave_all, ground.store, ["old"], time.monotonic() + 9)
     new = ground.vm("new", address="10.80.0.9")
     assert asks(new)["address"] == "10.80.0.9"
+
+
+# Solicit and request by DHCPv6 (RFC 8415) from the link-local address, and what the kernel has learnt from the router; null when nobody answers.
+_CLIENT6 = r"""
+import json, os, socket, struct, subprocess, sys, time
+index = socket.if_nametoindex("eth0")
+mac = bytes.fromhex(open("/sys/class/net/eth0/address").read().strip().replace(":", ""))
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+deadline = time.monotonic() + float(sys.argv[1])
+while True:
+    links = json.loads(subprocess.run(["ip", "-j", "-6", "addr", "show", "dev", "eth0", "scope", "link"], capture_output=True, check=True).stdout)
+    ready = [a["local"] for link in links for a in link.get("addr_info", []) if "local" in a and not a.get("tentative")]
+    if ready:
+        break
+    assert time.monotonic() < deadline, links
+    time.sleep(0.05)
+s.bind((ready[0], 546, 0, index))
+s.settimeout(0.5)
+
+def option(code, body):
+    return struct.pack("!HH", code, len(body)) + body
+
+def read(data):
+    found = {}
+    while data:
+        code, size = struct.unpack("!HH", data[:4])
+        found[code] = data[4 : 4 + size]
+        data = data[4 + size :]
+    return found
+
+own = option(1, struct.pack("!HH", 3, 1) + mac)
+
+def ask(kind, wanted, more):
+    body = bytes([kind, 0, 0x12, 0x34]) + own + option(6, struct.pack("!HH", 23, 24)) + option(8, bytes(2)) + more
+    while time.monotonic() < deadline:
+        s.sendto(body, ("ff02::1:2", 547, 0, index))
+        try:
+            data = s.recv(2048)
+        except TimeoutError:
+            continue
+        if data[0] == wanted and data[1:4] == body[1:4]:
+            return read(data[4:])
+
+offered = ask(1, 2, option(3, struct.pack("!III", 7, 0, 0)))
+if offered is None or 5 not in read(offered.get(3, bytes(12))[12:]):
+    print("null")
+    sys.exit()
+got = ask(3, 7, option(2, offered[2]) + option(3, offered[3]))
+address = read(got[3][12:])[5][:16]
+while not (routes := json.loads(subprocess.run(["ip", "-j", "-6", "route", "show", "default", "proto", "ra"], capture_output=True, check=True).stdout or "[]")):
+    assert time.monotonic() < deadline, "no router has told of itself"
+    time.sleep(0.1)
+text = [socket.inet_ntop(socket.AF_INET6, number) for number in (address, got[23][:16])]
+print(json.dumps({"address": text[0], "dns": text[1], "router": routes[0]["gateway"]}))
+"""
+
+
+def asks6(vm: Vm, seconds: float) -> t.Any:
+    """As a guest that has only what its kernel gives itself. It asks for a router, since there may be minutes between two of what routers say unasked."""
+    vm.inside.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=2")
+    vm.inside.run("ip", "link", "set", "eth0", "down")
+    vm.inside.run("ip", "-6", "addr", "flush", "dev", "eth0")
+    vm.inside.run("ip", "link", "set", "eth0", "up")
+    return json.loads(vm.inside.run("python3", "-c", _CLIENT6, str(seconds), timeout_s=seconds + 20))
+
+
+def test_a_guest_gets_its_own_ipv6_address_and_learns_of_its_router(ground: Ground) -> None:
+    ground.network(ipv4="10.80.0.1/24", ipv6="fd00:80::1/64", dhcp=True)
+    web, stranger = ground.vm("web"), ground.vm("stranger")
+    (six,) = [address for address in web.member.addresses if ":" in address]
+    told = asks6(web, 60)
+    assert (told["address"], told["dns"]) == (six, "fd00:80::1")
+    own = json.loads(ground.host.run("ip", "-j", "-6", "addr", "show", "dev", "vn-apps", "scope", "link"))
+    assert told["router"] in [address.get("local") for link in own for address in link.get("addr_info", [])]
+    web.inside.run("ip", "-6", "addr", "add", f"{six}/64", "dev", "eth0", "nodad")
+    assert web.pings("fd00:80::1")
+    ground.host.call(leave_all, ground.store, ["stranger"], time.monotonic() + 9)
+    assert asks6(stranger, 3) is None
