@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
+import tarfile
 import typing as t
 
 import pytest
@@ -63,18 +63,22 @@ def read_only(ground: Playground, own: str, tasks: list[Tree]) -> Results:
 
 def test_nothing_can_be_written_and_nothing_is(ground: Playground, own: str, qemu: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
     kernel = guest("halt")
+    with tarfile.open(top / "tree.tar", "w") as packed:
+        packed.add(kernel, "boot/kernel")
     given = {"backend": "qemu", "memory": "128M", "kernel": kernel, "shutdown_timeout": 0}
-    shutil.copy(kernel, top / "plain.bin")
+    (top / "plain.img").write_bytes(bytes(1 << 20))
     asked = [
         task("define", name="new", **given),
         task("boot", name="new", state="running", **given),
         task("many", "vmcp_vms", vms=[{"name": "a"}, {"name": "b", "state": "running"}], defaults=given),
         task("disk", "vmcp_disk", name="data", size="10M", filesystem="ext4"),
+        task("image", "vmcp_image", name="plain", path=str(top / "plain.img")),
+        task("root file system", "vmcp_image", name="root", kind="rootfs", path=str(top / "tree.tar")),
         task("host", "vmcp_host_info"),
         task("info", "vmcp_vm_info"),
     ]
     results = read_only(ground, own, asked)
-    for step in asked[:4]:
+    for step in asked[:6]:
         assert results.ok(step["name"])["changed"], step
     assert results.ok("host") and results.ok("info")["vms"] == []
     assert not [result for result in results.all if result.get("warnings") and "kept" in str(result["warnings"])]
