@@ -84,7 +84,8 @@ class _Task:
     def _changed(self) -> list[Entry]:
         """The entries for which an earlier run has not left word that nothing is to be done, or for which that does not hold any more."""
         hits = ahead(self.entries.listed, self._confirm)
-        return [entry for entry, hit in zip(self.entries.listed, hits, strict=True) if not hit]
+        # By position: this runs before the task may be handed to a newer Python, and zip() of 3.9 cannot be strict.
+        return [entry for at, entry in enumerate(self.entries.listed) if not hits[at]]
 
     def _confirm(self, entry: Entry) -> t.Callable[[], bool]:
         asked = fingerprinted(entry)

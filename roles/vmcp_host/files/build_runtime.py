@@ -65,6 +65,8 @@ def main(archive: str, target: pathlib.Path) -> None:
         manifest = built / "RUNTIME.json"
         body = json.loads(manifest.read_text(encoding="utf-8"))
         body["python"] = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        # Tasks of another Python that lacks the libraries are handed to it.
+        body["interpreter"] = sys.executable
         manifest.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         replace(built, target)
     finally:
