@@ -71,11 +71,14 @@ def _result(found: Placement, wanted: t.Sequence[Wanted], claims: t.Mapping[str,
     surplus = _surplus(hosts, label, by_name)
     # Out of sight is not gone: what nobody can see keeps its claim, whether it is still wanted or not.
     kept = {vm: host for vm, host in claims.items() if vm not in by_name and (host not in found.rooms or (vm in surplus and not prune))}
+    after = {**kept, **given}
+    decisions = [decision.as_dict() for decision in found.decisions.values()]
     return {
-        "decisions": [decision.as_dict() for decision in found.decisions.values()],
+        "decisions": decisions,
+        "by_host": _by_host(decisions, claims, after, surplus),
         "summary": {action: sum(1 for decision in found.decisions.values() if decision.action == action) for action in ACTIONS},
         "entries": entries,
-        "claims": {**kept, **given},
+        "claims": after,
         "wait_for": {vm.name: vm.options["wait_for"] for vm in wanted if vm.options.get("wait_for")},
         "surplus": surplus,
         "violations": [violation.as_dict() for violation in _once(found.violations)],
@@ -91,6 +94,24 @@ def _result(found: Placement, wanted: t.Sequence[Wanted], claims: t.Mapping[str,
             for name, room in sorted(found.rooms.items())
         },
     }
+
+
+def _by_host(
+    decisions: t.Sequence[Result], before: t.Mapping[str, str], after: t.Mapping[str, str], surplus: t.Mapping[str, str]
+) -> dict[str, dict[str, t.Any]]:
+    """What each host has to do with. Every host picking its own out of everything would be work that grows with the square of the fleet."""
+    found: dict[str, dict[str, t.Any]] = {host: {"moves": [], "claims": {}, "taken": [], "surplus": []} for host in {*before.values(), *after.values()}}
+    for decision in decisions:
+        if decision["action"] == "move":
+            found[decision["host"]]["moves"].append(decision)
+    for vm, host in after.items():
+        found[host]["claims"][vm] = host
+    for vm, host in before.items():
+        if after.get(vm) != host:
+            found[host]["taken"].append(vm)
+    for vm, host in surplus.items():
+        found.setdefault(host, {"moves": [], "claims": {}, "taken": [], "surplus": []})["surplus"].append(vm)
+    return found
 
 
 def _surplus(hosts: t.Any, label: t.Mapping[str, str], wanted: t.Mapping[str, t.Any]) -> dict[str, str]:
