@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils.moving import as_entry, files_of, upgrades
+from ..plugin_utils.moving import as_entry, files_of, made_with, unlike, upgrades
 from ..plugin_utils.variables import violations
 
 
@@ -102,6 +102,16 @@ def vmcp_vm_files(vm: t.Any, shared: t.Any = None) -> dict[str, list[str]]:
     return files_of(_vm(vm, "vmcp_vm_files"), [shared] if isinstance(shared, str) else list(shared or []))
 
 
+def vmcp_vm_images(vm: t.Any) -> list[str]:
+    """See C(vmcp_vm_images.yml)."""
+    return sorted({disk["image"] for disk in made_with(_vm(vm, "vmcp_vm_images")).values() if disk.get("image")})
+
+
+def vmcp_vm_unlike(vm: t.Any, other: t.Any) -> list[str]:
+    """See C(vmcp_vm_unlike.yml)."""
+    return unlike(_vm(vm, "vmcp_vm_unlike"), _vm(other, "vmcp_vm_unlike"))
+
+
 def vmcp_upgrades(
     vms: t.Any, backend: t.Optional[str] = None, version: t.Optional[str] = None, kernel: t.Optional[str] = None, initrd: t.Optional[str] = None
 ) -> dict[str, dict[str, t.Any]]:
@@ -128,4 +138,6 @@ class FilterModule:
             "vmcp_variable_violations": vmcp_variable_violations,
             "vmcp_vm_entry": vmcp_vm_entry,
             "vmcp_vm_files": vmcp_vm_files,
+            "vmcp_vm_images": vmcp_vm_images,
+            "vmcp_vm_unlike": vmcp_vm_unlike,
         }

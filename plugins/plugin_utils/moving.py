@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import posixpath
 import typing as t
 
 Tree = dict[str, t.Any]
@@ -29,17 +30,48 @@ def as_entry(vm: t.Mapping[str, t.Any]) -> Tree:
 
 
 def files_of(vm: t.Mapping[str, t.Any], shared: t.Sequence[str]) -> dict[str, list[str]]:
-    """C(disks): what the VM writes to, and so is its own; C(read_only): what others may read too. What is below one of C(shared) is on every host already."""
+    """C(disks): what the VM writes to, and so is its own; C(read_only): what others may read too. What is below one of C(shared) is on every host already.
+    A disk with a name is its whole directory, its record with it; those are C(directories) too. Disks that were made with the VM are in its data."""
     config = vm["config"]
-    storage = [disk for disk in config.get("storage") or [] if disk.get("path")]
     boot = config.get("boot") or {}
-    disks = [disk["path"] for disk in storage if not disk.get("read_only")]
-    read_only = [disk["path"] for disk in storage if disk.get("read_only")]
+    named = {disk["id"]: _whole(disk) for disk in vm.get("disks") or [] if disk.get("disk")}
+    storage = [(disk.get("path") or named.get(disk.get("id")), bool(disk.get("read_only"))) for disk in config.get("storage") or []]
+    disks = [path for path, read_only in storage if path and not read_only]
+    read_only = [path for path, read_only in storage if path and read_only]
     read_only += [boot[key] for key in ("kernel_path", "initrd_path", "firmware_path", "igvm_path") if boot.get(key)]
-    return {
-        "disks": [path for path in dict.fromkeys(disks) if not _is_shared(path, shared)],
-        "read_only": [path for path in dict.fromkeys(read_only) if path not in disks and not _is_shared(path, shared)],
-    }
+    own = [path for path in dict.fromkeys(disks) if not _is_shared(path, shared)]
+    others = [path for path in dict.fromkeys(read_only) if path not in disks and not _is_shared(path, shared)]
+    return {"disks": own, "read_only": others, "directories": [path for path in (*own, *others) if path in named.values() and not path.startswith("/dev/")]}
+
+
+def _whole(disk: t.Mapping[str, t.Any]) -> str:
+    """What of the host the disk with a name is: its directory, or a volume of LVM."""
+    path = str(disk["path"])
+    return path if path.startswith("/dev/") else posixpath.dirname(path)
+
+
+def made_with(vm: t.Mapping[str, t.Any]) -> dict[str, t.Mapping[str, t.Any]]:
+    """By id, the disks that were made with the VM: they lie in its data."""
+    return {str(disk["id"]): disk for disk in vm.get("disks") or [] if not disk.get("disk")}
+
+
+def unlike(vm: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> list[str]:
+    """Why the disks that were made with the VM would not be found by the C(other) one, which was made from its entry on another host. As sentences."""
+    there = made_with(other)
+    said = []
+    for name, disk in made_with(vm).items():
+        found = there.get(name, {})
+        if found.get("format") != disk.get("format"):
+            said.append(
+                f"Its disk {name} is {disk.get('format')}, and would be {found.get('format')} on the new host, whose file system is another. "
+                "Move it where the state directory has the same kind of file system."
+            )
+        elif found.get("digest") != disk.get("digest"):
+            said.append(
+                f"Its disk {name} was cloned from {disk.get('digest')}, and the image {disk.get('image')} is {found.get('digest')} on the new host. "
+                "Bring the same image there."
+            )
+    return said
 
 
 def _is_shared(path: str, shared: t.Sequence[str]) -> bool:

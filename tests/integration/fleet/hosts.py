@@ -15,6 +15,9 @@ import typing as t
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, RUN_S, Playground, run_in_group
 
 Tree = dict[str, t.Any]
+PLAYBOOKS = ROOT / "playbooks"
+# Options of tasks that a test has beside those of a playbook.
+OF_A_HOST = {"state_dir": "{{ vmcp_state_dir }}", "run_dir": "{{ vmcp_run_dir }}"}
 
 
 @dataclasses.dataclass
@@ -91,6 +94,15 @@ class Hosts:
             entry = json.loads(line)
             changed.setdefault(entry["host"], []).append(entry["task"])
         return Played(done.returncode, done.stdout, changed, json.loads(stats.read_text()) if stats.exists() else {})
+
+    def parts(self, *tasks: Tree) -> Played:
+        """A run of single parts of playbooks (C(import_tasks) of what is in PLAYBOOKS), and of what happens between them."""
+        templates = self.top / "templates"
+        if not templates.exists():
+            templates.symlink_to(PLAYBOOKS / "templates")
+        book = self.top / "parts.yml"
+        book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "module_defaults": {"group/unkey.vmcp.vmcp": OF_A_HOST}, "tasks": tasks}]))
+        return self.play(str(book))
 
     def _environ(self, record: pathlib.Path, stats: pathlib.Path) -> dict[str, str]:
         foreign = ("ANSIBLE_", "UNKEY_VMCP_", "PYTEST_")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pathlib
 
-from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import Hosts, Tree
+from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import PLAYBOOKS, Hosts, Tree
 
 
 def test_emptied_and_taken_back(hosts: Hosts, vm: Tree) -> None:
@@ -37,3 +37,47 @@ def test_emptied_and_taken_back(hosts: Hosts, vm: Tree) -> None:
     assert not pathlib.Path(hosts.ground("h1").state, "drained.json").exists()
     hosts.play("site").ok()
     hosts.play("site").unchanged()
+
+
+def test_what_cannot_be_moved_is_said_before_it_is_stopped(hosts: Hosts, vm: Tree) -> None:
+    image = hosts.top / "image.raw"
+    image.write_bytes(b"what every clone begins with".ljust(1 << 20, b"\0"))
+    hosts.common |= {"vmcp_vm_defaults": vm}
+    secrets = {"own": {"cloud_init": {"hostname": "own.example"}}}
+    own = {"name": "own", "disks": [{"image": "data"}]}
+    hosts.variables = {"h1": {"vmcp_images": [{"name": "data", "path": str(image)}], "vmcp_vms": [own], "vmcp_vm_secrets": secrets}}
+    hosts.play("site").ok()
+    before = hosts.boot("h1", "own")
+    del hosts.variables["h1"]["vmcp_vm_secrets"]
+    hosts.play("drain", vmcp_drain_hosts="h1").refused(
+        "own cannot be moved from h1 to",
+        "and stays as it is. There is no image data on the new host. Bring it there: vmcp_images.",
+        "It has cloud_init, which may be secret and is told to nobody: give it in vmcp_fleet_secrets, or in vmcp_vm_secrets of its host.",
+    )
+    assert hosts.boot("h1", "own") == before
+
+
+def test_a_failure_takes_back_nothing_that_came_with_another_vm(hosts: Hosts, vm: Tree) -> None:
+    kept = hosts.top / "came-before.img"
+    kept.write_bytes(b"the disk of another VM")
+    hosts.common |= {"vmcp_vm_defaults": vm, "vmcp_drain_shared_paths": [str(hosts.top)]}
+    hosts.variables = {"h1": {"vmcp_vms": ["own"]}}
+    hosts.play("site").ok()
+    former = "{{ hostvars.h1 }}"
+    moving = {
+        "vmcp_move": {"name": "own", "former": "h1", "host": "h2"},
+        "vmcp_move__former": former,
+        "vmcp_move__vm": "{{ hostvars.h1.vmcp_fleet__vms.vms | first }}",
+        "vmcp_move__entry": "{{ vmcp_move__vm | unkey.vmcp.vmcp_vm_entry }}",
+        "vmcp_move__files": "{{ vmcp_move__vm | unkey.vmcp.vmcp_vm_files(vmcp_drain_shared_paths) }}",
+        "vmcp_move__secrets": {},
+        "vmcp_move__wait_for": [],
+        "vmcp_drain_shutdown_timeout": -1,
+    }
+    failed = hosts.parts(
+        {"import_tasks": f"{PLAYBOOKS}/tasks/fleet_look.yml"},
+        {"set_fact": {"vmcp_move__carried": [str(kept)]}},
+        {"include_tasks": f"{PLAYBOOKS}/tasks/move_vm.yml", "vars": moving, "when": "inventory_hostname == 'h2'"},
+    )
+    failed.refused("own was not moved from h1 to h2, and is on h1 as it was:")
+    assert kept.exists() and hosts.vms()["h1"] == {"own": "running"}

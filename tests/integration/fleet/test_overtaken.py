@@ -4,29 +4,15 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import Hosts, Played, Tree
+from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import OF_A_HOST, PLAYBOOKS, Hosts, Tree
 
-PLAYBOOKS = pathlib.Path(__file__).resolve().parents[3] / "playbooks"
-OF_A_HOST = {"state_dir": "{{ vmcp_state_dir }}", "run_dir": "{{ vmcp_run_dir }}"}
 OTHERS = {"unkey.vmcp.vmcp_fleet": {**OF_A_HOST, "claims": {"web": "h3"}, "generation": 1, "run_id": "other", "expected_generation": 0}}
 
 
 def part(name: str, **variables: t.Any) -> Tree:
     return {"import_tasks": f"{PLAYBOOKS}/tasks/fleet_{name}.yml", "vars": variables}
-
-
-def run(hosts: Hosts, *tasks: Tree) -> Played:
-    """A run of placement in which somebody else does something in between."""
-    templates = hosts.top / "templates"
-    if not templates.exists():
-        templates.symlink_to(PLAYBOOKS / "templates")
-    book = hosts.top / "run.yml"
-    book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "module_defaults": {"group/unkey.vmcp.vmcp": OF_A_HOST}, "tasks": tasks}]))
-    return hosts.play(str(book))
 
 
 def where(hosts: Hosts) -> list[str]:
@@ -35,7 +21,7 @@ def where(hosts: Hosts) -> list[str]:
 
 def test_between_its_reading_and_its_claiming(hosts: Hosts, vm: Tree) -> None:
     hosts.common |= {"vmcp_fleet_defaults": vm, "vmcp_fleet": ["web"]}
-    overtaken = run(hosts, part("look"), {**OTHERS, "when": "inventory_hostname != 'h1'"}, part("place"), part("start"))
+    overtaken = hosts.parts(part("look"), {**OTHERS, "when": "inventory_hostname != 'h1'"}, part("place"), part("start"))
     overtaken.refused("Another run claims for this fleet at the same time: h2, h3 believes that one. Nothing was started. Run it again.")
     assert not where(hosts)
     # The next run finds both records, and follows the one that more hosts have.
@@ -46,7 +32,7 @@ def test_between_its_reading_and_its_claiming(hosts: Hosts, vm: Tree) -> None:
 def test_between_its_claiming_and_its_start(hosts: Hosts, vm: Tree) -> None:
     hosts.common |= {"vmcp_fleet_defaults": vm, "vmcp_fleet": ["web"]}
     later = {**OTHERS["unkey.vmcp.vmcp_fleet"], "generation": 2, "expected_generation": 1, "expected_run_id": "{{ vmcp_fleet__run_id }}"}
-    overtaken = run(hosts, part("look"), part("place"), {"unkey.vmcp.vmcp_fleet": later}, part("start"))
+    overtaken = hosts.parts(part("look"), part("place"), {"unkey.vmcp.vmcp_fleet": later}, part("start"))
     overtaken.refused("The claims of the fleet default were written by another run meanwhile (generation 2, other,", "Nothing was started here.")
     assert not where(hosts)
 
@@ -55,6 +41,6 @@ def test_a_start_that_came_before_the_claim_is_seen(hosts: Hosts, vm: Tree) -> N
     hosts.common |= {"vmcp_fleet_defaults": vm, "vmcp_fleet": ["web"]}
     start = {**OF_A_HOST, "vms": {"web": vm}, "claim": {"run_id": "other"}}
     started = {"unkey.vmcp.vmcp_vms": start, "when": "inventory_hostname == 'h3'"}
-    overtaking = run(hosts, OTHERS, part("look"), started, part("place", vmcp_fleet__leaving=["h3"]), part("start"))
+    overtaking = hosts.parts(OTHERS, part("look"), started, part("place", vmcp_fleet__leaving=["h3"]), part("start"))
     overtaking.refused("Another run has started web since this one has looked, on a host that it is to leave. Nothing was started. Run it again.")
     assert where(hosts) == ["h3"] and hosts.vms()["h3"] == {"web": "running"}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.unkey.vmcp.plugins.plugin_utils.moving import as_entry, files_of, upgrades
+from ansible_collections.unkey.vmcp.plugins.plugin_utils.moving import as_entry, files_of, unlike, upgrades
 
 Tree = dict[str, t.Any]
 
@@ -49,8 +49,31 @@ def test_an_entry_takes_its_addresses_along_and_leaves_its_uid() -> None:
 
 
 def test_files_are_told_apart_by_who_writes_to_them() -> None:
-    assert files_of(vm(), ["/nfs/"]) == {"disks": ["/srv/data.img"], "read_only": ["/srv/root.img", "/k/linux"]}
-    assert files_of(vm(), ["/srv", "/k", "/nf"]) == {"disks": ["/nfs/big.img"], "read_only": []}
+    assert files_of(vm(), ["/nfs/"]) == {"disks": ["/srv/data.img"], "read_only": ["/srv/root.img", "/k/linux"], "directories": []}
+    assert files_of(vm(), ["/srv", "/k", "/nf"]) == {"disks": ["/nfs/big.img"], "read_only": [], "directories": []}
+
+
+def with_disks(digest: str = "sha256:1", root_format: str = "qcow2") -> Tree:
+    config = {"boot": {}, "storage": [{"id": "root", "image": "debian"}, {"id": "own", "disk": "web-data"}, {"id": "lib", "disk": "lib", "read_only": True}]}
+    config["storage"] += [{"id": "volume", "disk": "fast"}, {"id": "scratch", "size": 1 << 30}]
+    root = {"id": "root", "image": "debian", "digest": digest, "format": root_format, "method": "overlay" if root_format == "qcow2" else "copy"}
+    disks = [root, {"id": "scratch", "format": "raw", "method": "blank"}]
+    for name, disk, path in (("own", "web-data", "/d/web-data/disk.raw"), ("lib", "lib", "/d/lib/disk.qcow2"), ("volume", "fast", "/dev/vg/vmcp-fast")):
+        disks.append({"id": name, "disk": disk, "path": path, "format": "raw"})
+    return vm(config=config, disks=disks)
+
+
+def test_a_disk_with_a_name_goes_with_its_record_and_one_of_lvm_is_no_file() -> None:
+    found = files_of(with_disks(), [])
+    assert found == {"disks": ["/d/web-data", "/dev/vg/vmcp-fast"], "read_only": ["/d/lib"], "directories": ["/d/web-data", "/d/lib"]}
+
+
+def test_disks_made_with_a_vm_are_taken_only_where_the_same_would_be_made() -> None:
+    assert unlike(with_disks(), with_disks()) == []
+    (said,) = unlike(with_disks(), with_disks("sha256:2"))
+    assert said == "Its disk root was cloned from sha256:1, and the image debian is sha256:2 on the new host. Bring the same image there."
+    (said,) = unlike(with_disks(), with_disks(root_format="raw"))
+    assert said.startswith("Its disk root is qcow2, and would be raw on the new host")
 
 
 def test_an_upgrade_of_the_version_restarts_what_runs_and_can_be_taken_back() -> None:
