@@ -29,7 +29,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
 from ansible_collections.unkey.vmcp.tests.hosts.fleet import URL, Fleet, fleet
-from ansible_collections.unkey.vmcp.tests.hosts.nspawn import HostUnavailable, base_tree, check_possible
+from ansible_collections.unkey.vmcp.tests.hosts.nspawn import SUITE, HostUnavailable, base_tree, check_possible
 from ansible_collections.unkey.vmcp.tests.hosts.releases import Releases, is_real
 
 GREETING = "up on a host of the fleet"
@@ -41,14 +41,14 @@ INSTALLABLE = (
     *(("qemu-system-x86",) if os.uname().machine == "x86_64" else ("qemu-system-arm",)),
 )
 # Of the tree's Python.
-PYTHON = "3.11"
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}[SUITE]
 # Where the hosts have the guest's kernel, and how many VMs each is to have.
 GUEST = "/opt/guests/halt/vmlinux"
 VMS = 20
 NETWORK = "apps"
 IMAGE = "data"
 UP_S = 900
-ANSWER_S = 180
+ANSWER_S = 420
 UNAVAILABLE = 3
 
 

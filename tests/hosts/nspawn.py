@@ -25,11 +25,12 @@ import time
 import typing as t
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-SUITE = "bookworm"
+# Another one, as trixie, is for a look by hand: UNKEY_VMCP_TEST_SUITE=trixie ./test molecule
+SUITE = os.environ.get("UNKEY_VMCP_TEST_SUITE") or "bookworm"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "acl", "procps", "util-linux", "python3")
 VMMS = ("firecracker", "jailer", "cloud-hypervisor", "ch-remote")
 DEVICES = ("/dev/kvm", "/dev/net/tun")
-BOOT_TIMEOUT_S = 60.0
+BOOT_TIMEOUT_S = 180.0
 
 
 class HostUnavailable(Exception):

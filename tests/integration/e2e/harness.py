@@ -199,7 +199,7 @@ class Playground:
 
     def _left_behind(self) -> list[str]:
         # What we know of as last: a supervisor records the end of its VMM in a moment of its own.
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (processes := processes_about(str(self.top))) and time.monotonic() < deadline:
             time.sleep(0.05)
         left = [f"process {pid}: {words}" for pid, words in processes.items()]

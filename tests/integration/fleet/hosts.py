@@ -157,7 +157,7 @@ class Hosts:
             self.ground(name).kill_all()
 
 
-def eventually(what: t.Callable[[], bool], deadline_s: float = 10) -> bool:
+def eventually(what: t.Callable[[], bool], deadline_s: float = 60) -> bool:
     """Whether it holds before the deadline."""
     end = time.monotonic() + deadline_s
     while not what():

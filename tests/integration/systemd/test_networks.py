@@ -94,7 +94,7 @@ def test_a_dead_dnsmasq_is_started_by_its_unit(bare: Host) -> None:
     task(bare, "vmcp_network", **APPS)
     before = pid(bare)
     bare.run(["kill", "-KILL", before])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while pid(bare) in ("0", before) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert pid(bare) not in ("0", before)
