@@ -103,7 +103,7 @@ class Host:
         """As when the power fails: nothing is stopped in order. The host can be booted again."""
         assert self._process is not None
         os.kill(self.leader, signal.SIGKILL)
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         self._process = None
 
     def reboot(self) -> None:
@@ -118,7 +118,8 @@ class Host:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise HostUnavailable(f"systemd-nspawn ended: {self.log.read_text(errors='replace').strip()[-500:]}")
-            with contextlib.suppress(AssertionError):
+            # No init yet, or one that does not get around to answering.
+            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
                 state = self.run(["systemctl", "is-system-running"], check=False, timeout_s=20).stdout.strip()
                 if state in ("running", "degraded"):
                     return
