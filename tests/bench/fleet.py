@@ -3,9 +3,9 @@
 """Prints what a fleet costs the controller:  python tests/bench/fleet.py [--hosts 3 100] [--placement 1000 20000]
 
 A no-change run of unkey.vmcp.site at several numbers of hosts, each simulated by a local connection with directories of its own, and the placement of
-many VMs on many hosts. Work for a host must not grow with the number of hosts: what is compared is the processor time of everything that was started,
-less that of a run with one host, by host. A machine that has other work makes all of it dearer: compare on a
-quiet one. Nothing is asserted; it is for reading. Nothing runs afterwards: the VMs are defined, and not started.
+many VMs on many hosts; and, beside it, a play of pings, to tell what grows in Ansible itself. Work for a host must not grow with the number of hosts:
+what is compared is the processor time of everything that was started, less that of a run with one host, by host. A machine that has other work makes all
+of it dearer: compare on a quiet one. Nothing is asserted; it is for reading. Nothing runs afterwards: the VMs are defined, and not started.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import typing as t
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 Tree = dict[str, t.Any]
+# Tasks that every host has in a site of hosts and fleet.
+PINGS = 10
 
 
 def main() -> int:
@@ -87,16 +89,27 @@ def site(numbers: list[int]) -> None:
     try:
         kernel = top / "kernel"
         kernel.write_bytes(b"\x7fELF")
-        costs = {number: _no_change(top, kernel, number) for number in numbers}
+        costs = {number: (_no_change(top, kernel, number), _pings(top, number)) for number in numbers}
     finally:
         shutil.rmtree(top)
-    base = costs[1]
-    rows = {number: (cost - base) / (number - 1) for number, cost in costs.items() if number > 1}
-    for number, each in rows.items():
-        print(f"no-change site, {number} hosts: {costs[number]:.1f} s of processor time; {each:.3f} s for each host after the first")
-    if len(rows) > 1:
-        first, last = min(rows), max(rows)
-        print(f"for each host at {last} against {first} hosts: {rows[last] / rows[first]:.2f} x")
+    each = {number: [(cost - base) / (number - 1) for cost, base in zip(costs[number], costs[1], strict=True)] for number in numbers if number > 1}
+    for number, (ours, pings) in each.items():
+        print(f"no-change site, {number} hosts: {ours:.2f} s of processor time for each host after the first; {PINGS} pings take {pings:.2f} s")
+    if len(each) > 1:
+        first, last = min(each), max(each)
+        grown = [b / a for a, b in zip(each[first], each[last], strict=True)]
+        print(f"for each host at {last} against {first} hosts: {grown[0]:.2f} x; of the pings, which is Ansible's own: {grown[1]:.2f} x")
+
+
+def _pings(top: pathlib.Path, number: int) -> float:
+    """As C(_no_change), of a play that does nothing, in as many tasks."""
+    place = top / f"pings{number}"
+    place.mkdir()
+    hosts: Tree = {f"h{n:03d}": {} for n in range(number)}
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    (place / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+    (place / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}] * PINGS}]))
+    return _measured(place, "play.yml")[0]
 
 
 def _no_change(top: pathlib.Path, kernel: pathlib.Path, number: int) -> float:
@@ -117,20 +130,24 @@ def _no_change(top: pathlib.Path, kernel: pathlib.Path, number: int) -> float:
     place.mkdir()
     inventory = place / "inventory.json"
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
-    words = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "--skip-tags", "hosts", "unkey.vmcp.site"]
+    _measured(place, "--skip-tags", "hosts", "unkey.vmcp.site")
+    took, said = _measured(place, "--skip-tags", "hosts", "unkey.vmcp.site")
+    if "changed=0" not in said or any(f"changed={n}" in said for n in range(1, 9)):
+        raise SystemExit(f"the second run changed something:\n{said[-4000:]}")
+    return took
+
+
+def _measured(place: pathlib.Path, *words: str) -> tuple[float, str]:
+    """Seconds of processor time of ansible-playbook and all that it starts, and what it said."""
+    command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(place / "inventory.json"), *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UNKEY_VMCP_"))}
     environment |= {"ANSIBLE_COLLECTIONS_PATH": str(ROOT), "ANSIBLE_HOME": str(place / "ansible"), "ANSIBLE_PIPELINING": "true", "ANSIBLE_FORKS": "5"}
-    took = 0.0
-    for _run in range(2):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            raise SystemExit(done.stdout[-4000:] + done.stderr)
-        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if "changed=0" not in done.stdout or any(f"changed={n}" in done.stdout for n in range(1, 9)):
-        raise SystemExit(f"the second run changed something:\n{done.stdout[-4000:]}")
-    return took
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd=place)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(done.stdout[-4000:] + done.stderr)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
 if __name__ == "__main__":
