@@ -14,11 +14,11 @@ import typing as t
 
 from ..errors import FailedPrecondition
 from ..model.disk import FileSystem
-from . import filesystems, tools
+from . import filesystems
 from .cloning import Cloned, allocated, clone, refuse_other_files, require_regular, virtual_size, write_sparse
 from .disk_making import make_overlay
 from .files import os_errors, remove
-from .lending import resize_qcow2
+from .lending import convert, resize_qcow2
 from .trees import name_in, open_beneath
 
 if t.TYPE_CHECKING:
@@ -99,13 +99,12 @@ def _fill(fd: int, path: str, chosen: Chosen, image: t.Optional[tuple[str, str, 
     if chosen["format"] == "qcow2":
         write_sparse(fd, overlays.of(source_path, format_, wanted))
         return Cloned("overlay", max(0, wanted - allocated(fd)))
-    if format_ != "raw":
-        tools.run("qemu-img", "convert", "-f", format_, "-O", "raw", source_path, path, doing=doing)
-        # qemu-img has written into this very file: it is opened anew for its size only.
-        os.truncate(path, wanted)
-        return Cloned("convert", max(0, wanted - os.stat(path).st_blocks * 512))
     source = os.open(source_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
+        if format_ != "raw":
+            convert(source, format_, path, "raw", doing=doing)
+            os.ftruncate(fd, wanted)
+            return Cloned("convert", max(0, wanted - allocated(fd)))
         cloned = clone(source, fd, doing=doing)
     finally:
         os.close(source)

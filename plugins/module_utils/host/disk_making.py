@@ -17,7 +17,7 @@ from ..model.disk_record import DiskRecord
 from . import filesystems, tools
 from .cloning import allocated, clone, refuse_other_files, require_regular, size_of
 from .files import os_errors, remove
-from .lending import lent, resize_qcow2
+from .lending import convert, lent, resize_qcow2
 
 if t.TYPE_CHECKING:
     from ..planner.disks import Origin
@@ -83,11 +83,9 @@ def _clone(record: DiskRecord, path: str, origin: Origin) -> DiskRecord:
     source = open_origin(origin)
     try:
         if record.format == "qcow2":
-            return _overlay_of(record, path, origin)
+            return _overlay_of(record, path, source, origin)
         if origin.format != "raw":
-            tools.run(
-                "qemu-img", "convert", "-f", origin.format, "-O", "raw", f"/proc/self/fd/{source}", path, doing=f"convert {origin.path}", pass_fds=(source,)
-            )
+            _convert(record, path, source, origin, "raw")
             os.truncate(path, record.size_bytes)
             return _settled(dataclasses.replace(record, method="convert"), path)
         return _clone_raw(record, path, source, origin)
@@ -110,10 +108,17 @@ def _clone_raw(record: DiskRecord, path: str, source: int, origin: Origin) -> Di
     return _settled(dataclasses.replace(record, method=cloned.method, saved_bytes=saved), path)
 
 
-def _overlay_of(record: DiskRecord, path: str, origin: Origin) -> DiskRecord:
+def _convert(record: DiskRecord, path: str, source: int, origin: Origin, format_: str) -> None:
+    with os_errors(f"make {path}"):
+        os.close(os.open(path, _NEW, 0o600))
+    ours = origin.path if (record.source or {}).get("kind") == "disk" else None
+    convert(source, origin.format, path, format_, doing=f"convert {origin.path}", ours=ours)
+
+
+def _overlay_of(record: DiskRecord, path: str, source: int, origin: Origin) -> DiskRecord:
     """A disk that somebody may change, or remove, is no ground to stand on; images are kept while they are used."""
     if origin.digest is None:
-        tools.run("qemu-img", "convert", "-f", origin.format, "-O", "qcow2", origin.path, path, doing=f"convert {origin.path}")
+        _convert(record, path, source, origin, "qcow2")
         _grow_qcow2(path, record.size_bytes)
         return _settled(dataclasses.replace(record, method="convert"), path)
     make_overlay(path, origin.path, origin.format, record.size_bytes)

@@ -47,6 +47,7 @@ def test_a_disk_made_grown_and_removed(ground: Playground, disks: BuiltModule, t
         assert "Block count:              16384" in blocks, f"the file system has followed after a kill at point {at}: {blocks}"
         said = subprocess.run(["debugfs", "-R", "cat /file", path], check=True, capture_output=True, text=True).stdout
         assert said == "kept", f"after a kill at point {at}"
+        assert os.stat(path).st_uid == os.geteuid(), f"lent, and never taken back, after a kill at point {at}"
         points.append(killed(disks, ground, at, **remove))
         disks.run(**remove).ok()
         assert trace(ground) == before, f"after kills at point {at}"

@@ -136,10 +136,11 @@ def test_no_program_outlives_its_task(images: Images) -> None:
     path = images.top / "pid"
     while not path.exists() or not path.read_text().strip():
         assert process.poll() is None
+        time.sleep(0.02)
     sleeping = int(path.read_text())
     process.kill()
     process.wait()
-    for _attempt in range(200):
+    for _attempt in range(3000):
         try:
             state = pathlib.Path(f"/proc/{sleeping}/stat").read_text().rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):

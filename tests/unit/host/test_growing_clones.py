@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
 
 import pytest
 
@@ -45,3 +46,14 @@ def test_one_that_was_made_to_lead_elsewhere_is_refused(vm: VmLayout, tmp_path: 
     chosen = overlay(vm, tmp_path / "image")
     with pytest.raises(FailedPrecondition, match="reads from another file"):
         clones.grow(vm, {**chosen, "backing": "/somewhere/else"}, 8 * MIB)
+
+
+def test_an_image_in_another_format_is_converted_by_nobody(vm: VmLayout, tmp_path: pathlib.Path) -> None:
+    raw, image = tmp_path / "raw", tmp_path / "image.qcow2"
+    raw.write_bytes(b"image".ljust(MIB, b"\0"))
+    subprocess.run([tools.find("qemu-img") or "", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(image)], check=True)
+    image.chmod(0o444)
+    uid = 71234 if os.geteuid() == 0 else None
+    made = clones.make(vm, {"file": "root.raw", "format": "raw"}, (str(image), "qcow2", MIB), 2 * MIB, uid, clones.Overlays(), sync=False)
+    assert made.method == "convert" and pathlib.Path(vm.data, "root.raw").read_bytes() == raw.read_bytes() + bytes(MIB)
+    assert os.stat(f"{vm.data}/root.raw").st_uid == (uid or os.geteuid()) and os.listdir(vm.data) == ["root.raw"]
