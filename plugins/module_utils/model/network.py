@@ -89,7 +89,11 @@ def _settings(merged: t.Mapping[str, t.Any], violations: list[Violation]) -> dic
     try:
         options = NetworkOptions.model_validate({key: value for key, value in merged.items() if value is not None})
     except ValidationError as exc:
-        violations += [Violation(notation(tuple(e["loc"]), ""), _sentence(e)) for e in exc.errors(include_url=False)]
+        errors = exc.errors(include_url=False)
+        violations += [Violation(notation(tuple(e["loc"]), ""), _sentence(e)) for e in errors]
+        wrong = {str(e["loc"][0]) for e in errors}
+        right = NetworkOptions.model_validate({key: value for key, value in merged.items() if value is not None and key not in wrong})
+        violations += broken_rules(right, wrong)
         return {}
     for forward in options.forward:
         forward.vm_port = forward.vm_port or forward.host_port

@@ -12,10 +12,22 @@ from ..errors import Violation
 from .network_definition import OWN
 from .network_options import Egress, NetworkOptions
 
+# By options that a rule speaks of, those beside C(kind) that it looks at.
+_LOOKS_AT = {"nat": ("ipv4", "ipv6"), "dhcp": ("ipv4", "ipv6"), "range": ("ipv4", "ipv6"), "mtu": ("ipv6",)}
 
-def broken_rules(options: NetworkOptions) -> list[Violation]:
-    """What is wrong between options that are right by themselves."""
-    return [*_of_kind(options), *_of_addresses(options), *_of_ports(options)]
+
+def broken_rules(options: NetworkOptions, wrong: t.Collection[str] = ()) -> list[Violation]:
+    """What is wrong between options that are right by themselves. C(wrong): options that are not, and are not among them here; of what looks at these nothing
+    is said, since it would only be an echo."""
+    if "kind" in wrong:
+        return list(_of_ports(options))
+    found = [*_of_kind(options), *_of_addresses(options), *_of_ports(options)]
+    return [violation for violation in found if not set(wrong).intersection(_about(violation))]
+
+
+def _about(violation: Violation) -> tuple[str, ...]:
+    option = violation.field.partition(".")[0].partition("[")[0]
+    return (option, *_LOOKS_AT.get(option, ()))
 
 
 _NEEDS_OWN = ("nat", "dhcp", "forward", "ipv4", "ipv6", "range")

@@ -104,6 +104,13 @@ def test_what_is_wrong_says_where_and_what_to_do(options: dict[str, t.Any], fiel
     assert part in found.get(field, ""), found
 
 
+def test_rules_between_options_are_told_with_what_is_wrong_in_one_and_not_as_its_echo() -> None:
+    rules = {"vlan": 7, "egress": {"allow": [{"ports": [443]}]}}
+    assert list(wrong(name="apps", domain="a b", **rules)) == ["domain", "vlan", "egress.allow[0].protocol"]
+    assert list(wrong(name="apps", ipv4="10.80.0.1", nat=True, range=["10.80.0.3-10.80.0.4"], **rules)) == ["ipv4", "vlan", "egress.allow[0].protocol"]
+    assert list(wrong(name="apps", kind="bond", nat=True, **rules)) == ["kind", "egress.allow[0].protocol"]
+
+
 def test_the_kind_cannot_change() -> None:
     stored = settings(**APPS)
     assert list(wrong(stored, name="apps", kind="uplink", interface="eth1")) == ["kind"]

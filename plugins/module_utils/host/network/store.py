@@ -14,7 +14,6 @@ networks/NAME/dns/           dnsmasq's: its configuration, static leases and nam
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import os
 import re
@@ -149,6 +148,8 @@ class NetworkStore:
         """NotFound, naming the nearest there is, when there is no such network."""
         definition = self.load(name)
         if definition is None:
+            import difflib
+
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise NotFound(f"There is no network {name} on this host.{hint} Make it with unkey.vmcp.vmcp_network.")
