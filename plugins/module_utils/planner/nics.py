@@ -92,6 +92,18 @@ def facts_of(definition: Definition, network: NetworkDefinition, addresses: t.Se
     }
 
 
+def renewed(definition: Definition, networks: Networks) -> Definition:
+    """With what the networks are now; addresses, and how the guest learns them, stay. An interface whose network is not there keeps what it has."""
+    had: t.Mapping[str, NicFacts] = definition.generated.get("nics", {})
+    facts = {
+        nic_id: one
+        if (network := networks.get(one["network"])) is None
+        else facts_of(definition, network, [address.partition("/")[0] for address in one["addresses"]], one["method"])
+        for nic_id, one in had.items()
+    }
+    return dataclasses.replace(definition, generated={**definition.generated, "nics": facts})
+
+
 def members_of(definition: Definition) -> dict[str, list[Member]]:
     """Who the VM's interfaces are on their networks, by what was chosen for them."""
     macs, taps = definition.generated.get("macs", {}), definition.generated.get("taps", {})

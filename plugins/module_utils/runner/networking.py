@@ -17,7 +17,7 @@ from ..host.allocations import Allocation
 from ..host.networks import OWN, Member, NetworkDefinition, NetworkStore, is_cut_off, join, leave, leave_all
 from ..host.stray_taps import clear_stray_taps
 from ..host.trees import ensure_dir
-from ..planner.nics import described, foresee, joining, members_of
+from ..planner.nics import described, foresee, joining, members_of, renewed
 
 if t.TYPE_CHECKING:
     from ..host.layout import Layout
@@ -65,6 +65,8 @@ class Networks:
         named = sorted({nic["network"] for nic in definition.config.get("network") or [] if nic.get("network")})
         return {name: network for name in named if (network := self.get(name)) is not None}
 
+
+__all__ = ["Networks", "clear_stray", "give_back", "renewed", "settle", "take_part"]
 
 Given = t.Mapping[str, Allocation]
 

@@ -43,8 +43,11 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
         before_start(context, work)
         if not work.launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
-            definition = work.wanted()
+            definition = _as_networks_are(context, work.wanted())
             write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name)))
+            if definition != work.wanted():
+                context.store.save(definition)
+                work.definition = definition
 
     limit_s = START_S + START_EACH_S * (len(works) - 1)
     for supervisor, listed in by_supervisor(context, _on_networks(context, attempt(context, works, write))):
@@ -57,6 +60,15 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
             continue
         _until_booted([work for work in listed if work.error is None], deadline, limit_s)
     attempt(context, works, lambda work: files.remove(work.vm.restarting))
+
+
+def _as_networks_are(context: Context, definition: Definition) -> Definition:
+    """A network may have got another gateway or interface since the VM was defined: what its guest is told at this start is what there is now."""
+    if not definition.on_networks:
+        return definition
+    from .networking import Networks, renewed
+
+    return renewed(definition, Networks(context.store.layout).of(definition))
 
 
 def _on_networks(context: Context, works: t.Sequence[Work]) -> list[Work]:

@@ -69,7 +69,7 @@ def lan(ground: Playground) -> t.Iterator[Lan]:
             ground.prefix = ()
 
 
-def said(console: pathlib.Path, words: str, since: int = 0, timeout_s: float = 120) -> int:
+def said(console: pathlib.Path, words: str, since: int = 0, timeout_s: float = 240) -> int:
     """Where a guest said it, after C(since)."""
     deadline = time.monotonic() + timeout_s
     while (at := (console.read_text(errors="replace") if console.exists() else "").find(words, since)) < 0:

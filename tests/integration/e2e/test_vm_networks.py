@@ -280,6 +280,10 @@ def test_taps_of_the_other_backends(ground: Playground, lan: Lan, backend_name: 
             task("again", state="running", **given),
             *([task("by metadata", allow_disruption="restart", shutdown_timeout=0, **{**given, **metadata})] if backend_name == "firecracker" else []),
             {"name": "links", "ansible.builtin.command": "ip -json link show type bridge_slave"},
+            task("moved", "vmcp_network", name="apps", ipv4="10.80.0.254/24", allow_disruption="restart"),
+            task("as it was", "vmcp_vm_info", name="other"),
+            task("from now on", name="other", state="restarted", shutdown_timeout=0),
+            task("and again", state="running", **{**given, **(metadata if backend_name == "firecracker" else {})}),
             task("no more", name="other", config={"network": []}, allow_disruption="restart", shutdown_timeout=0),
             task("network info", "vmcp_network_info"),
         ]
@@ -292,6 +296,12 @@ def test_taps_of_the_other_backends(ground: Playground, lan: Lan, backend_name: 
     if backend_name == "firecracker":
         told = results.ok("by metadata")["vm"]["nics"][0]
         assert (told["addresses"], told["address_method"]) == (nic["addresses"], "mmds")
+    assert results.ok("as it was")["vms"][0]["nics"][0]["gateways"] == ["10.80.0.1"]
+    (moved,) = results.ok("from now on")["vm"]["nics"]
+    assert (moved["gateways"], moved["addresses"]) == (["10.80.0.254"], nic["addresses"])
+    assert not results.ok("and again")["changed"]
+    if backend_name == "firecracker":
+        assert '"10.80.0.254"' in ground.vm_file("other", "metadata.json").read_text()
     assert results.ok("no more")["vm"]["nics"] == []
     assert results.ok("network info")["networks"][0]["members"] == []
 
