@@ -124,9 +124,10 @@ class _Placing:
         return f"{room.lack(_growth(vm.demand, had)) or 'is full'}, too little for it to grow to {_told(vm.demand)}"
 
     def _goes_where_it_was_claimed(self, vm: Wanted) -> bool:
-        """A claim that nobody has carried out yet: by a run that was cut off, or by one that is at it just now."""
+        """A claim that nobody has carried out yet: by a run that was cut off, or by one that is at it just now. Where not all claims are known, a newer one
+        may have given it to a host that cannot be seen."""
         room = self.rooms.get(self.claims.get(vm.name, ""))
-        if room is None or vm.name in self.leaving or room.host.drained:
+        if room is None or self.unknown or vm.name in self.leaving or room.host.drained:
             return False
         if unsuitable(vm.rules, room.host) or room.conflict(vm.rules) or not room.holds(vm.demand):
             return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.unkey.vmcp.plugins.plugin_utils.placement.data import Demand, Host, Rules, Wanted
@@ -132,8 +132,13 @@ def test_the_order_in_which_things_are_written_does_not_matter(fleet: list[Wante
     assert first.violations == second.violations
 
 
+# A newer claim than the one that is known may have given it to the host that cannot be seen.
+CLAIMED_BEFORE = ([Wanted("v00", "vmcp_fleet[0]", Demand(1))], [Host("h0", Demand(9)), Host("h1", reachable=False)], {"v00": "h0"}, False)
+
+
 @EXAMPLES
 @given(fleets, host_lists(), claim_sets, st.booleans())
+@example(*CLAIMED_BEFORE)
 def test_what_may_be_out_of_sight_is_not_started(fleet: list[Wanted], hosts: list[Host], claims: dict[str, str], complete: bool) -> None:
     found = place(fleet, hosts, claims, claims_complete=complete, moves=True)
     lost = {host.name for host in hosts if not host.reachable and not host.fenced}
