@@ -133,7 +133,12 @@ def test_the_order_in_which_things_are_written_does_not_matter(fleet: list[Wante
 
 
 # A newer claim than the one that is known may have given it to the host that cannot be seen.
-CLAIMED_BEFORE = ([Wanted("v00", "vmcp_fleet[0]", Demand(1))], [Host("h0", Demand(9)), Host("h1", reachable=False)], {"v00": "h0"}, False)
+CLAIMED_BEFORE = (
+    [Wanted("v00", "vmcp_fleet[0]", Demand(1))],
+    [Host("h0", Demand(9), backends=frozenset({"qemu"})), Host("h1", reachable=False)],
+    {"v00": "h0"},
+    False,
+)
 
 
 @EXAMPLES
