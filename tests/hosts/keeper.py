@@ -44,6 +44,7 @@ INSTALLABLE = (
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}[SUITE]
 # Where the hosts have the guest's kernel, and how many VMs each is to have.
 GUEST = "/opt/guests/halt/vmlinux"
+NEW_GUEST = "/opt/guests/new/vmlinux"
 VMS = 20
 NETWORK = "apps"
 IMAGE = "data"
@@ -83,6 +84,13 @@ def vms() -> list[dict[str, t.Any]]:
     return [*groups, {"name": "{{ inventory_hostname }}-whole", "backend": found[-1], "networks": [NETWORK], "disks": [{"image": IMAGE}]}]
 
 
+def upgrade() -> dict[str, t.Any]:
+    """What the fleet is upgraded to: another version of a VMM where VMs of one are there that has several here, else another kernel."""
+    if "firecracker" in backends():
+        return {"vmcp_upgrade_backend": "firecracker", "vmcp_upgrade_version": FIRECRACKER[1], "vmcp_upgrade_batch": 2}
+    return {"vmcp_upgrade_backend": "qemu", "vmcp_upgrade_kernel": NEW_GUEST, "vmcp_upgrade_batch": 10}
+
+
 def furnish(made: Fleet) -> None:
     """What the controller has for the hosts: an inventory with the roles' options, releases, a guest."""
     releases = Releases(made.served)
@@ -105,6 +113,9 @@ def furnish(made: Fleet) -> None:
         # The hosts' server has no kernels: the guests of these tests bring their own.
         vmcp_kernels=False,
         vmcp_networks=[{"name": NETWORK, "ipv4": "10.80.0.1/24", "dhcp": True}],
+        # They share the memory of one machine, and each is to have room for the VMs of another.
+        vmcp_vm_overcommit=True,
+        vmcp_host_capacity={"memory": "64G", "vcpus": 256},
         vmcp_images=[{"name": IMAGE, "url": f"{URL}/data.img", "checksum": f"sha256:{hashlib.sha256(image).hexdigest()}"}],
         vmcp_vms=vms(),
         vmcp_vm_defaults={
@@ -117,7 +128,10 @@ def furnish(made: Fleet) -> None:
             "workload": "persistent",
         },
         vmcp_test_guest=str(made.work / "guest"),
-        vmcp_test_kernel=GUEST,
+        vmcp_test_kernels=[GUEST, NEW_GUEST],
+        vmcp_test_greeting=GREETING,
+        vmcp_test_backend=backends()[-1],
+        vmcp_test_upgrade=upgrade(),
         vmcp_test_keeper=[sys.executable, str(pathlib.Path(__file__).resolve())],
         vmcp_test_directory=str(made.work),
     )
