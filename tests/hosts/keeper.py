@@ -17,10 +17,13 @@ import hashlib
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import typing as t
 
@@ -35,6 +38,8 @@ from ansible_collections.unkey.vmcp.tests.hosts.releases import Releases, is_rea
 GREETING = "up on a host of the fleet"
 FIRECRACKER = ("1.16.1", "1.16.2")
 CLOUDHYPERVISOR = ("53.0",)
+# The role's own version of that firmware.
+EDK2 = "ch-1e1b96f126"
 # All that roles install on the hosts from Debian.
 INSTALLABLE = (
     *("acl", "iproute2", "dnsmasq-base", "nftables", "qemu-utils", "e2fsprogs", "xfsprogs", "dosfstools", "python3-venv"),
@@ -91,6 +96,25 @@ def upgrade() -> dict[str, t.Any]:
     return {"vmcp_upgrade_backend": "qemu", "vmcp_upgrade_kernel": NEW_GUEST, "vmcp_upgrade_batch": 10}
 
 
+def differently(made: Fleet, hosts: dict[str, dict[str, t.Any]]) -> None:
+    """The first host gets the runtime's libraries from a directory of wheels; the others in the other ways that there are, and another firmware."""
+    if "vmcp2" in hosts:
+        archive = made.work / "wheels.tar.gz"
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+            for wheel in wheels().iterdir():
+                tar.add(wheel, wheel.name)
+        hosts["vmcp2"]["vmcp_host_wheels"] = str(archive)
+    if "vmcp3" in hosts:
+        # An index, which can be reached by way of a proxy alone; without TLS, pip must be told that it can be trusted.
+        for wheel in wheels().iterdir():
+            directory = made.served / "simple" / re.sub("[-_.]+", "-", wheel.name.split("-")[0]).lower()
+            directory.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(wheel, directory / wheel.name)
+        (made.hosts["vmcp3"].root / "etc/pip.conf").write_text("[global]\ntrusted-host = index.invalid\n")
+        index = {"vmcp_host_wheels": "", "vmcp_host_index": "http://index.invalid/simple/", "vmcp_host_proxy": URL}
+        hosts["vmcp3"].update({**index, "vmcp_cloudhypervisor_firmware": "edk2"})
+
+
 def furnish(made: Fleet) -> None:
     """What the controller has for the hosts: an inventory with the roles' options, releases, a guest."""
     releases = Releases(made.served)
@@ -99,12 +123,15 @@ def furnish(made: Fleet) -> None:
     for version in CLOUDHYPERVISOR:
         releases.cloudhypervisor(version)
     releases.firmware()
+    releases.firmware(EDK2, b"edk2", kind="edk2")
     (made.work / "guest").write_bytes(pvh_guest(GREETING, "halt"))
     image = b"what every clone begins with".ljust(1 << 20, b"\0")
     (made.served / "data.img").write_bytes(image)
     inventory = made.work / "inventory"
     (inventory / "group_vars").mkdir(parents=True)
-    (inventory / "hosts.json").write_text(json.dumps(made.inventory(), indent=2) + "\n")
+    body = made.inventory()
+    differently(made, body["hypervisors"]["hosts"])
+    (inventory / "hosts.json").write_text(json.dumps(body, indent=2) + "\n")
     releases.write_variables(
         URL,
         inventory / "group_vars" / "hypervisors.json",
@@ -134,6 +161,7 @@ def furnish(made: Fleet) -> None:
         vmcp_test_upgrade=upgrade(),
         vmcp_test_keeper=[sys.executable, str(pathlib.Path(__file__).resolve())],
         vmcp_test_directory=str(made.work),
+        vmcp_test_asked=str(made.served / ".requests"),
     )
 
 

@@ -93,8 +93,10 @@ class Releases:
             self.cloudhypervisor_digests.setdefault(version, {})[f"{name}-static{suffix}"] = hashlib.sha256(body).hexdigest()
         return directory
 
-    def firmware(self, version: str = "0.5.0", body: bytes = b"\x7fELF firmware") -> pathlib.Path:
-        asset = self.top / "firmware" / version / ("hypervisor-fw" if ARCHITECTURE == "x86_64" else f"hypervisor-fw-{ARCHITECTURE}")
+    def firmware(self, version: str = "0.5.0", body: bytes = b"\x7fELF firmware", *, kind: str = "hypervisor-fw") -> pathlib.Path:
+        """C(kind): as the role's option C(vmcp_cloudhypervisor_firmware)."""
+        named = {"hypervisor-fw": ("hypervisor-fw", f"hypervisor-fw-{ARCHITECTURE}"), "edk2": ("CLOUDHV.fd", "CLOUDHV_EFI.fd")}
+        asset = self.top / "firmware" / version / named[kind][ARCHITECTURE != "x86_64"]
         asset.parent.mkdir(parents=True, exist_ok=True)
         asset.write_bytes(body)
         self.firmware_digests.setdefault(version, {})[asset.name] = hashlib.sha256(body).hexdigest()
