@@ -39,30 +39,34 @@ class Vm:
     def address(self) -> str:
         return self.member.addresses[0]
 
-    def reaches(self, address: str, port: int, protocol: str = "tcp", timeout_s: float = 1.0) -> bool:
-        """Whether a server there answers."""
+    def reaches(self, address: str, port: int, protocol: str = "tcp", timeout_s: float = 0.7) -> bool:
+        """Whether a server there answers. C(timeout_s): of each attempt."""
         return reaches(self.inside, address, port, protocol, timeout_s)
 
     def pings(self, address: str, source: str = "") -> bool:
         return self.inside.try_("python3", "-c", _PING, address, source).returncode == 0
 
 
-def reaches(inside: Namespace, address: str, port: int, protocol: str = "tcp", timeout_s: float = 1.0) -> bool:
+def reaches(inside: Namespace, address: str, port: int, protocol: str = "tcp", timeout_s: float = 0.7) -> bool:
     return inside.try_("python3", "-c", _ASK, protocol, address, str(port), str(timeout_s)).returncode == 0
 
 
+# Three times: a first packet may be lost to a bridge or a neighbour that is just being made.
 _ASK = """
 import socket, sys
 protocol, address, port, timeout = sys.argv[1:]
 kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as s:
-    s.settimeout(float(timeout))
-    try:
-        s.connect((address, int(port)))
-        s.send(b"hello")
-        sys.exit(0 if s.recv(64) else 1)
-    except OSError:
-        sys.exit(1)
+for attempt in range(3):
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as s:
+        s.settimeout(float(timeout))
+        try:
+            s.connect((address, int(port)))
+            s.send(b"hello")
+            if s.recv(64):
+                sys.exit(0)
+        except OSError:
+            pass
+sys.exit(1)
 """
 _PING = """
 import socket, struct, sys, time
@@ -75,10 +79,13 @@ s.settimeout(0.1)
 body = struct.pack("!BBHHH", 128 if six else 8, 0, 0, 4711, 1)
 total = sum(struct.unpack("!4H", body))
 body = body[:2] + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + body[4:]
-deadline = time.monotonic() + 1
+deadline = time.monotonic() + 1.5
+again = 0
 try:
-    s.sendto(body, (address, 0))
     while time.monotonic() < deadline:
+        if time.monotonic() >= again:
+            s.sendto(body, (address, 0))
+            again = time.monotonic() + 0.4
         try:
             answer = s.recv(256)
         except TimeoutError:
@@ -195,8 +202,14 @@ class Ground:
         }
 
     def end(self) -> None:
+        """The kernel takes the links of a namespace away some time after it is gone."""
         for vm in self.vms:
             vm.inside.remove()
+        deadline = time.monotonic() + 20
+        taps = {vm.member.tap for vm in self.vms}
+        while taps & {link["ifname"] for link in json.loads(self.host.run("ip", "-j", "link"))}:
+            assert time.monotonic() < deadline, "the links of VMs that are gone are still there"
+            time.sleep(0.05)
 
 
 NOTHING: Tree = {"links": [], "routes": [], "rules": [], "forwarding": ["0", "0"], "processes": [], "files": []}
