@@ -22,6 +22,7 @@ from .work import Context, Work, attempt, by_supervisor, running_as, who_may_run
 if t.TYPE_CHECKING:
     from ..backends.port import Driver
     from ..host.port import Supervisor
+    from .networking import Networks
 
 # A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
 START_S = 60.0
@@ -39,11 +40,13 @@ GONE_S = 1.0
 
 # --- starting -----------------------------------------------------------------------------------------------
 def start(context: Context, works: t.Sequence[Work]) -> None:
+    as_networks_are = _renewing(context)
+
     def write(work: Work) -> None:
         before_start(context, work)
         if not work.launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
-            definition = _as_networks_are(context, work.wanted())
+            definition = as_networks_are(work.wanted())
             write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name)))
             if definition != work.wanted():
                 context.store.save(definition)
@@ -62,13 +65,21 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
     attempt(context, works, lambda work: files.remove(work.vm.restarting))
 
 
-def _as_networks_are(context: Context, definition: Definition) -> Definition:
-    """A network may have got another gateway or interface since the VM was defined: what its guest is told at this start is what there is now."""
-    if not definition.on_networks:
-        return definition
-    from .networking import Networks, renewed
+def _renewing(context: Context) -> t.Callable[[Definition], Definition]:
+    """A network may have got another gateway or interface since a VM was defined: what its guest is told at this start is what there is now. Each network
+    is read once, however many VMs are started."""
+    known: list[Networks] = []
 
-    return renewed(definition, Networks(context.store.layout).of(definition))
+    def renew(definition: Definition) -> Definition:
+        if not definition.on_networks:
+            return definition
+        from . import networking
+
+        if not known:
+            known.append(networking.Networks(context.store.layout))
+        return networking.renewed(definition, known[0].of(definition))
+
+    return renew
 
 
 def _on_networks(context: Context, works: t.Sequence[Work]) -> list[Work]:
