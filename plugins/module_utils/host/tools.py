@@ -94,6 +94,11 @@ def run(
     return _printable(done.stdout)
 
 
+def as_user(user: int) -> dict[str, t.Any]:
+    """Options of subprocess to run as this uid (and gid), where we are root: others cannot change theirs."""
+    return {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
 def _confined(user: int) -> dict[str, t.Any]:
     """Options of subprocess. Here and not in a wrapper: setpriv would be one more program that hosts may lack."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -104,8 +109,7 @@ def _confined(user: int) -> dict[str, t.Any]:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    drop: dict[str, t.Any] = {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
-    return {"preexec_fn": confine, "cwd": "/", **drop}
+    return {"preexec_fn": confine, "cwd": "/", **as_user(user)}
 
 
 def _printable(body: bytes) -> str:

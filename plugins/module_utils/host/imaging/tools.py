@@ -10,12 +10,12 @@ import ctypes
 import os
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import typing as t
 
 from ...errors import DeadlineExceeded, FailedPrecondition, Internal
+from .. import tools
 from .work import CHUNK_BYTES, Work
 
 # By what package a program comes, where it is not its own name.
@@ -32,19 +32,19 @@ PACKAGES = {
 _DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
 _OUTPUT_MAX_BYTES = 16 << 20
-NOBODY = 65534
+NOBODY = tools.NOBODY
 
 
 def find(name: str) -> str:
     """The program's path. FailedPrecondition, naming its package, where it is missing."""
-    path = shutil.which(name, path=f"{_DIRECTORIES}:{os.environ.get('PATH', '')}")
+    path = tools.find(name)
     if path is None:
         raise FailedPrecondition(f"The program {name} is missing on this host. Install the package {PACKAGES.get(name, name)}.", details={"missing": name})
     return path
 
 
 def is_there(name: str) -> bool:
-    return shutil.which(name, path=f"{_DIRECTORIES}:{os.environ.get('PATH', '')}") is not None
+    return tools.find(name) is not None
 
 
 class Limits(t.NamedTuple):
@@ -64,7 +64,7 @@ def started(
 ) -> t.Iterator[subprocess.Popen[bytes]]:
     """The program, while the with-block lasts; ended after it, with all that it has started. It ends with us, too."""
     libc = ctypes.CDLL(None, use_errno=True)
-    drop: dict[str, t.Any] = {"user": limits.user, "group": limits.user, "extra_groups": []} if limits.user is not None and os.geteuid() == 0 else {}
+    drop = tools.as_user(limits.user) if limits.user is not None else {}
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))

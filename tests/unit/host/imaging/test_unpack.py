@@ -15,6 +15,7 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded, FailedPrecondition
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import tools as host_tools
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.imaging import tools
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.imaging.unpack import compression, unpack
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.imaging.work import Work
@@ -78,7 +79,7 @@ def test_a_dictionary_of_gigabytes_is_refused(work: Work) -> None:
 
 
 def test_a_missing_program_is_named(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "_DIRECTORIES", "/nowhere")
+    monkeypatch.setattr(host_tools, "_PATH", ("/nowhere",))
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(FailedPrecondition, match=r"program zstd is missing on this host. Install the package zstd\."):
         unpacked(work, b"\x28\xb5\x2f\xfd" + bytes(100))
