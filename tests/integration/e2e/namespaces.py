@@ -9,7 +9,15 @@ import shutil
 import socket
 import time
 
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Tree
 from ansible_collections.unkey.vmcp.tests.netns import Namespace
+
+# Limits of an interface: 400 kB/s to the guest, 250 kB/s from it.
+RECEIVES, SENDS = 400_000, 250_000
+LIMITS: Tree = {
+    "rate_limit_rx": {"bandwidth": {"size": RECEIVES // 4, "refill_ms": 250}, "ops": {"size": 10_000, "refill_ms": 1000}},
+    "rate_limit_tx": {"bandwidth": {"size": SENDS // 4, "refill_ms": 250}},
+}
 
 
 def why_no_namespace(*programs: str) -> str | None:
@@ -51,3 +59,13 @@ def bytes_per_second(server: socket.socket, *, sends: bool, warm_up_s: float, se
         moved["bytes"], began = 0, time.monotonic()
         move(began + seconds)
         return moved["bytes"] / (time.monotonic() - began)
+
+
+def assert_limited(first: socket.socket, second: socket.socket) -> None:
+    """What a guest that is held to C(LIMITS) sends to the first and receives from the second, each within a fifth."""
+    with first, second:
+        sent = bytes_per_second(first, sends=False, warm_up_s=1.0, seconds=4.0)
+        received = bytes_per_second(second, sends=True, warm_up_s=1.0, seconds=4.0)
+    print(f"sent {sent:.0f} of {SENDS} bytes/s, received {received:.0f} of {RECEIVES}")
+    assert abs(sent / SENDS - 1) < 0.2
+    assert abs(received / RECEIVES - 1) < 0.2

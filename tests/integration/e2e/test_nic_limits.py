@@ -9,7 +9,7 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import bytes_per_second, listen, why_no_namespace
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import LIMITS, assert_limited, listen, why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest, with_script
 from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces
@@ -25,9 +25,6 @@ nc 10.9.0.1 5001 </dev/null >/dev/null
     .removesuffix("/bin/busybox ")
     .replace("| nc", "| /bin/busybox nc")
 )
-
-# 400 kB/s to the guest, 250 kB/s from it.
-RECEIVES, SENDS = 400_000, 250_000
 
 
 @pytest.fixture
@@ -54,19 +51,10 @@ def test_what_a_guest_sends_and_receives_is_limited(ground: Playground, host: Na
         linux = with_script(linux_guest(cache_directory()), SCRIPT, ground.top / "initrd")
     except GuestUnavailable as exc:
         pytest.skip(str(exc))
-    limits: Tree = {
-        "rate_limit_rx": {"bandwidth": {"size": RECEIVES // 4, "refill_ms": 250}, "ops": {"size": 10_000, "refill_ms": 1000}},
-        "rate_limit_tx": {"bandwidth": {"size": SENDS // 4, "refill_ms": 250}},
-    }
     servers = listen(host, "10.9.0.1", 5000), listen(host, "10.9.0.1", 5001)
     given: Tree = {"name": "limited", "backend": "qemu", "memory": "256M", "kernel": str(linux.kernel), "initrd": str(linux.initrd)}
-    results = ground.play([task("boot", state="running", config={"network": [{"tap_device": "lanbr", **limits}]}, **given)])
+    results = ground.play([task("boot", state="running", config={"network": [{"tap_device": "lanbr", **LIMITS}]}, **given)])
     results.ok("boot")
-    with servers[0], servers[1]:
-        sent = bytes_per_second(servers[0], sends=False, warm_up_s=1.0, seconds=4.0)
-        received = bytes_per_second(servers[1], sends=True, warm_up_s=1.0, seconds=4.0)
-    print(f"sent {sent:.0f} of {SENDS} bytes/s, received {received:.0f} of {RECEIVES}")
-    assert abs(sent / SENDS - 1) < 0.2
-    assert abs(received / RECEIVES - 1) < 0.2
+    assert_limited(*servers)
     assert ground.play([task("stop", name="limited", state="shutdown", shutdown_timeout=0)]).ok("stop")["changed"]
     assert "vm" not in host.run("ip", "-br", "link", "show", "type", "tun")

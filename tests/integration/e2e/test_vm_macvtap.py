@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.network import kernel
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
-from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import bytes_per_second, listen, why_no_namespace
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import LIMITS, assert_limited, listen, why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, cache_directory, linux_guest, with_script
 from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
@@ -30,12 +30,6 @@ dd if=/dev/zero bs=64k 2> /dev/null | nc 192.0.2.1 5000 > /dev/null &
 sleep 1
 nc 192.0.2.1 5001 < /dev/null > /dev/null
 """
-# 400 kB/s to the guest, 250 kB/s from it, kept by the host: QEMU has no limiter.
-RECEIVES, SENDS = 400_000, 250_000
-LIMITS: Tree = {
-    "rate_limit_rx": {"bandwidth": {"size": RECEIVES // 4, "refill_ms": 250}, "ops": {"size": 10_000, "refill_ms": 1000}},
-    "rate_limit_tx": {"bandwidth": {"size": SENDS // 4, "refill_ms": 250}},
-}
 
 
 @dataclasses.dataclass
@@ -112,12 +106,7 @@ def test_a_linux_guest_is_on_the_lan(ground: Playground, lan: Lan, qemu: Vmm) ->
     assert {link for link in lan.links() if not link.startswith(("vq", "ifb"))} == {"lo", "lan0", nic["tap"]}
     said(ground.vm_file("web", "console.log"), "lan answers")
     assert "02:00:00:00:00:07" in lan.outside.run("ip", "neigh", "show", "192.0.2.7")
-    with servers[0], servers[1]:
-        sent = bytes_per_second(servers[0], sends=False, warm_up_s=1.0, seconds=4.0)
-        received = bytes_per_second(servers[1], sends=True, warm_up_s=1.0, seconds=4.0)
-    print(f"sent {sent:.0f} of {SENDS} bytes/s, received {received:.0f} of {RECEIVES}")
-    assert abs(sent / SENDS - 1) < 0.2
-    assert abs(received / RECEIVES - 1) < 0.2
+    assert_limited(*servers)
     ground.play([task("end", name="web", state="shutdown", shutdown_timeout=0)]).ok("end")
     assert lan.links() == {"lo", "lan0"}
 

@@ -4,41 +4,24 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import signal
 import sys
-import tempfile
 import typing as t
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from vms import STUB, Maker
+from vms import Maker, made_below
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 
 
 @pytest.fixture
 def maker() -> t.Iterator[Maker]:
     """Short paths with characters that a careless shell would trip over."""
-    with tempfile.TemporaryDirectory(prefix="vm cp'$x%n") as top:
-        os.chmod(top, 0o711)
-        stub = pathlib.Path(top, "stub vmm")
-        stub.write_text(STUB)
-        stub.chmod(0o755)
-        layout = Layout(state_dir=f"{top}/state", run_dir=f"{top}/run")
-        yield Maker(layout, stub)
-        for name in Store(layout).names():
-            vm = layout.vm(name)
-            for path in (f"{vm.run}/supervisor", vm.pid):
-                record = processes.parse_record(path)
-                if record is not None and processes.is_live(record):
-                    os.kill(record.pid, signal.SIGKILL)
+    with made_below("vm cp'$x%n", "stub vmm") as made:
+        yield made
 
 
 @pytest.fixture

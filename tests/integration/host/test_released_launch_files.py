@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import tempfile
 import typing as t
 
 import pytest
-from vms import STUB, Maker, soon, until
+from vms import Maker, made_below, soon, until
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import FORMAT
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 from ansible_collections.unkey.vmcp.tests.cases import FIXTURES
 
@@ -28,19 +27,8 @@ UIDS: dict[str, int | None] = {"bare": None, "isolated": 70123}
 @pytest.fixture
 def maker() -> t.Iterator[Maker]:
     """In a directory whose name needs no quotes: it takes the place of another one in the file."""
-    with tempfile.TemporaryDirectory(prefix="vmcp-launch-") as top:
-        os.chmod(top, 0o711)
-        stub = pathlib.Path(top, "stub")
-        stub.write_text(STUB)
-        stub.chmod(0o755)
-        made = Maker(Layout(f"{top}/state", f"{top}/run"), stub)
+    with made_below("vmcp-launch-", "stub") as made:
         yield made
-        for name in UIDS:
-            vm = made.layout.vm(name)
-            for path in (vm.supervisor, vm.pid):
-                record = processes.parse_record(path)
-                if record is not None and processes.is_live(record):
-                    os.kill(record.pid, signal.SIGKILL)
 
 
 def released(maker: Maker, directory: pathlib.Path, name: str) -> VmLayout:

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import pathlib
+import signal
+import tempfile
 import time
 import typing as t
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec
-from ansible_collections.unkey.vmcp.plugins.module_utils.host import launchfile
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import launchfile, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.files import write_atomic
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
@@ -55,6 +59,24 @@ class Maker:
 
     def stub_spec(self, *words: str, **fields: t.Any) -> LaunchSpec:
         return LaunchSpec(argv=(str(self.stub), *words), wait_socket="", **fields)
+
+
+@contextlib.contextmanager
+def made_below(prefix: str, stub_name: str) -> t.Iterator[Maker]:
+    """A maker in a directory of its own; what still runs of its VMs at the end is killed by its verified pid."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as top:
+        os.chmod(top, 0o711)
+        stub = pathlib.Path(top, stub_name)
+        stub.write_text(STUB)
+        stub.chmod(0o755)
+        layout = Layout(state_dir=f"{top}/state", run_dir=f"{top}/run")
+        yield Maker(layout, stub)
+        for name in Store(layout).names():
+            vm = layout.vm(name)
+            for path in (vm.supervisor, vm.pid):
+                record = processes.parse_record(path)
+                if record is not None and processes.is_live(record):
+                    os.kill(record.pid, signal.SIGKILL)
 
 
 def until(condition: t.Callable[[], t.Any], what: str, timeout_s: float = 10.0) -> t.Any:
