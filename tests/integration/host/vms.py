@@ -70,13 +70,15 @@ def made_below(prefix: str, stub_name: str) -> t.Iterator[Maker]:
         stub.write_text(STUB)
         stub.chmod(0o755)
         layout = Layout(state_dir=f"{top}/state", run_dir=f"{top}/run")
-        yield Maker(layout, stub)
-        for name in Store(layout).names():
-            vm = layout.vm(name)
-            for path in (vm.supervisor, vm.pid):
-                record = processes.parse_record(path)
-                if record is not None and processes.is_live(record):
-                    os.kill(record.pid, signal.SIGKILL)
+        try:
+            yield Maker(layout, stub)
+        finally:
+            for name in Store(layout).names():
+                vm = layout.vm(name)
+                for path in (vm.supervisor, vm.pid):
+                    record = processes.parse_record(path)
+                    if record is not None and processes.is_live(record):
+                        os.kill(record.pid, signal.SIGKILL)
 
 
 def until(condition: t.Callable[[], t.Any], what: str, timeout_s: float = 10.0) -> t.Any:
