@@ -131,6 +131,9 @@ options:
       - >-
         V(address) is met when the guest itself answers for its address, as a neighbour on the network asks; C({address: ID}) for one interface of several.
         It needs an interface on a network of M(unkey.vmcp.vmcp_network), and root.
+      - >-
+        An expression that backtracks without end on what the guest printed is given up after 2 seconds of computing. A name as ADDRESS is looked up again each
+        second, and all of its addresses are tried.
       - A failure says which one did not hold, shows the console's last lines, and leaves the VM as it is.
     type: list
     elements: raw

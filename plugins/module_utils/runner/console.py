@@ -107,11 +107,14 @@ def _boot_id(vm: VmLayout) -> t.Optional[str]:
 
 
 def _wait(definition: Definition, vm: VmLayout, path: str, options: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
-    from .waits import conditions, wait
+    from ..host.console_search import Searcher
+    from .conditions import conditions
+    from .waits import wait
 
     target = LiveVm(definition, vm)
     target.console_log = path
-    return wait(target, conditions([{"console": str(options["wait_for"])}], target), float(options["wait_timeout"]))
+    with Searcher() as searcher:
+        return wait(target, conditions([{"console": str(options["wait_for"])}], target, searcher), float(options["wait_timeout"]))
 
 
 def read_from(path: str, start: int, max_bytes: int) -> tuple[str, int, int]:

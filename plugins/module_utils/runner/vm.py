@@ -146,10 +146,12 @@ class _Task:
         return None
 
     def _wait(self) -> list[dict[str, t.Any]]:
+        from ..host.console_search import Searcher
         from .vm_wait import wait_of
         from .waits import finish
 
-        return finish(wait_of(self.store, self.vm, self.request, self.request.option("wait_timeout")))
+        with Searcher() as searcher:
+            return finish(wait_of(self.store, self.vm, self.request, self.request.option("wait_timeout"), searcher))
 
     # --- telling ------------------------------------------------------------------------------------------
     def _say_wait(self, holder: object) -> None:

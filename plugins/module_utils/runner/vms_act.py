@@ -10,6 +10,7 @@ import typing as t
 from ..call import Call
 from ..errors import VmcpError
 from ..host import files
+from ..host.console_search import Searcher
 from ..host.fleet_files import FleetFiles
 from ..host.store import Store
 from .apply import carry_out
@@ -72,26 +73,32 @@ Waited = dict[str, list[dict[str, t.Any]]]
 
 def _wait(call: Call, store: Store, planned: Planned, works: t.Sequence[Work], context: Context, progress: Progress) -> Waited:
     """The conditions of all VMs, all from the same moment on."""
+    with Searcher() as searcher:
+        waits = _waits(call, store, planned, works, searcher)
+        total = len(waits)
+
+        def look(some: t.Sequence[Wait], waited_s: float) -> list[bool]:
+            return each(some, lambda wait: _look(wait, waited_s), context.at_a_time)
+
+        if waits:
+            wait_all(list(waits.values()), look, lambda left: progress.say("wait", total - left, _failed(works), often=left > 0))
+    for work in works:
+        if work.name in waits and waits[work.name].failed is not None:
+            work.error = waits[work.name].failed
+    return {name: wait.result() for name, wait in waits.items() if wait.failed is None}
+
+
+def _waits(call: Call, store: Store, planned: Planned, works: t.Sequence[Work], searcher: Searcher) -> dict[str, Wait]:
     waits: dict[str, Wait] = {}
     for work in works:
         one = planned.ones[work.name]
         if work.error is None and not work.left and one.request.wait_for and work.plan.state_after in ("running", "paused"):
             try:
                 timeout_s = one.request.options.get("wait_timeout", call.options["wait_timeout"])
-                waits[work.name] = wait_of(store, work.vm, one.request, timeout_s, fresh="start" in work.done)
+                waits[work.name] = wait_of(store, work.vm, one.request, timeout_s, searcher, fresh="start" in work.done)
             except VmcpError as exc:
                 work.error = exc
-    total = len(waits)
-
-    def look(some: t.Sequence[Wait], waited_s: float) -> list[bool]:
-        return each(some, lambda wait: _look(wait, waited_s), context.at_a_time)
-
-    if waits:
-        wait_all(list(waits.values()), look, lambda left: progress.say("wait", total - left, _failed(works), often=left > 0))
-    for work in works:
-        if work.name in waits and waits[work.name].failed is not None:
-            work.error = waits[work.name].failed
-    return {name: wait.result() for name, wait in waits.items() if wait.failed is None}
+    return waits
 
 
 def _look(wait: Wait, waited_s: float) -> bool:

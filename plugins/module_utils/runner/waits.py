@@ -3,163 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Waiting until conditions hold: those of one VM, or of many, by one loop that looks at all of them in turn.
 
-A condition is a predicate; the loop knows nothing of what it waits for but that the VM's process must live. Console and file
-conditions that were met are remembered for the boot, so that a later run does not fail on a log that was trimmed meanwhile.
+The loop knows nothing of what it waits for but that the VM's process must live.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
-import re
-import select
-import socket
 import time
 import typing as t
 
-from ..errors import DeadlineExceeded, Internal, VmcpError
+from ..errors import DeadlineExceeded, VmcpError
+from ..host.console_search import TooSlow
+from .conditions import Condition, Target
 
 # From the end of a process to the next one, where policy starts it again.
 RESTART_S = 1.0
 # A microVM is up within milliseconds, a Linux guest takes seconds: what has lasted longer is looked at less often.
 POLL_LEAST_S = 0.002
 POLL_MOST_S = 0.05
-CONNECT_S = 1.0
-CONSOLE_BUFFER_BYTES = 4 << 20
-
-
-class Target(t.Protocol):
-    """The VM that is waited for, as far as conditions look at it."""
-
-    name: str
-    console_log: str
-
-    def alive(self) -> bool:
-        """Whether its process lives."""
-
-    def may_return(self) -> bool:
-        """Whether a process that ended may be followed by another in a moment, by policy."""
-
-    def running(self) -> bool:
-        """Whether its VMM says that the guest's processors run."""
-
-    def open_vsock(self, port: int, timeout_s: float) -> bool:
-        """Whether the guest accepts a connection on this vsock port."""
-
-    def answers(self, nic_id: t.Optional[str]) -> t.Callable[[], bool]:
-        """Whether the guest answers for its addresses: those of one interface, or (None) of each on a network. FailedPrecondition where none is known."""
-
-    def console_tail(self, lines: int) -> list[str]:
-        """The console's last lines in this boot."""
-
-    def obituary(self) -> VmcpError:
-        """The error for a process that ended while it was waited for."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Condition:
-    """C(text) is how the user knows it; C(holds) asks once, and returns at once unless a VMM is silent. C(lasting): once met it counts as met for this
-    boot, whatever became of the log or the file since."""
-
-    text: str
-    holds: t.Callable[[], bool]
-    lasting: bool = False
-
-
-def conditions(wanted: t.Sequence[t.Mapping[str, t.Any]], target: Target) -> list[Condition]:
-    """From C(VmRequest.wait_for): dictionaries with one of the known keys each."""
-    return [_condition(item, target) for item in wanted]
-
-
-def _condition(item: t.Mapping[str, t.Any], target: Target) -> Condition:
-    if "running" in item:
-        return Condition("running", target.running)
-    if "console" in item:
-        return Condition(f"console: {item['console']}", _ConsoleMatch(target.console_log, item["console"]), lasting=True)
-    if "tcp" in item:
-        host, port = str(item.get("host", "127.0.0.1")), int(item["tcp"])
-        return Condition(f"tcp: {host}:{port}", _Accepts(host, port))
-    if "vsock" in item:
-        port = int(item["vsock"])
-        return Condition(f"vsock: {port}", lambda: target.open_vsock(port, CONNECT_S))
-    if "address" in item:
-        nic_id = None if item["address"] is True else str(item["address"])
-        return Condition("address" if nic_id is None else f"address: {nic_id}", target.answers(nic_id))
-    if "file" in item:
-        path = str(item["file"])
-        return Condition(f"file: {path}", lambda: os.path.exists(path), lasting=True)
-    raise Internal(f"wait_for has a condition that passed validation and is not known here: {sorted(item)}.")
-
-
-class _ConsoleMatch:
-    """Looks for a regular expression in the output of this boot, reading what is new since the last look."""
-
-    def __init__(self, path: str, pattern: str) -> None:
-        self._path = path
-        self._regex = re.compile(pattern, re.MULTILINE)
-        self._seen = b""
-        self._offset = 0
-        self._held = False
-
-    def __call__(self) -> bool:
-        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as stream:
-            if os.fstat(stream.fileno()).st_size < self._offset:
-                # A new boot began a new file.
-                self._seen, self._offset = b"", 0
-            stream.seek(self._offset)
-            new = stream.read(CONSOLE_BUFFER_BYTES)
-            self._offset += len(new)
-            if not new:
-                return self._held
-            # Holes that trimming left read as NULs.
-            self._seen = (self._seen + new.replace(b"\0", b"").replace(b"\r", b""))[-CONSOLE_BUFFER_BYTES:]
-            self._held = self._regex.search(self._seen.decode("utf-8", "replace")) is not None
-        return self._held
-
-
-class _Accepts:
-    """Whether somebody accepts on a port. A connection that is on its way is looked at again with the next call: nobody waits for it."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._address = (host, port)
-        self._pending: t.Optional[socket.socket] = None
-        self._began = 0.0
-
-    def __call__(self) -> bool:
-        try:
-            if self._pending is None:
-                return self._begin()
-            return self._look(self._pending)
-        except OSError:
-            # Refused, unreachable, a name that is not known, not up yet: each is "not now".
-            self._drop()
-            return False
-
-    def _begin(self) -> bool:
-        family, kind, protocol, _name, address = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
-        self._pending = socket.socket(family, kind, protocol)
-        self._pending.setblocking(False)
-        self._began = time.monotonic()
-        with contextlib.suppress(BlockingIOError):
-            self._pending.connect(address)
-        return self._look(self._pending)
-
-    def _look(self, pending: socket.socket) -> bool:
-        poll = select.poll()
-        poll.register(pending, select.POLLOUT)
-        if poll.poll(0):
-            number = pending.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._drop()
-            return number == 0
-        if time.monotonic() - self._began > CONNECT_S:
-            self._drop()
-        return False
-
-    def _drop(self) -> None:
-        if self._pending is not None:
-            self._pending.close()
-            self._pending = None
 
 
 class Wait:
@@ -185,10 +45,12 @@ class Wait:
     def look(self, waited_s: float) -> bool:
         """Asks once for each that is not met. Whether it is over, one way or the other."""
         for condition in self.wanted:
-            if condition.text not in self.met and condition.holds():
+            if condition.text not in self.met and self._holds(condition, waited_s):
                 self.met[condition.text] = waited_s
                 if condition.lasting:
                     self._remember(condition.text)
+        if self.failed is not None:
+            return True
         if len(self.met) == len({c.text for c in self.wanted}):
             return True
         if self.target.alive():
@@ -200,6 +62,13 @@ class Wait:
         if self.failed is None and waited_s >= self.timeout_s:
             self.failed = _unmet(self.target, self.wanted, self.met, waited_s)
         return self.failed is not None
+
+    def _holds(self, condition: Condition, waited_s: float) -> bool:
+        try:
+            return condition.holds()
+        except TooSlow as exc:
+            self.failed = _unmet(self.target, [condition], self.met, waited_s, _BACKTRACKS.format(exc))
+            return False
 
     def result(self) -> list[dict[str, t.Any]]:
         """C([{condition, seconds}]) in the order given."""
@@ -245,13 +114,16 @@ def finish(one: Wait) -> list[dict[str, t.Any]]:
     return one.result()
 
 
-def _unmet(target: Target, wanted: t.Sequence[Condition], met: t.Mapping[str, float], waited: float) -> DeadlineExceeded:
+_LATE = "raise wait_timeout, or look at it with unkey.vmcp.vmcp_console."
+_BACKTRACKS = "the expression {}: write it so that it backtracks less, without a repetition inside a repetition."
+
+
+def _unmet(target: Target, wanted: t.Sequence[Condition], met: t.Mapping[str, float], waited: float, remedy: str = _LATE) -> DeadlineExceeded:
     missing = [c.text for c in wanted if c.text not in met]
     tail = target.console_tail(20)
     others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     shown = " The console's last lines are in 'console'." if tail else " The console is empty."
     return DeadlineExceeded(
-        f"VM {target.name} did not meet '{missing[0]}'{others} within {waited:.0f} s.{shown} "
-        "The VM is left as it is; raise wait_timeout, or look at it with unkey.vmcp.vmcp_console.",
+        f"VM {target.name} did not meet '{missing[0]}'{others} within {waited:.0f} s.{shown} The VM is left as it is; {remedy}",
         details={"unmet": missing, "met": list(met), "waited_s": round(waited, 1), "console": tail},
     )

@@ -96,6 +96,7 @@ def test_console(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) 
             task("first", "vmcp_console", name="talk", wait_for="^tick 2$", register="first"),
             task("since", "vmcp_console", name="talk", since="{{ first.position }}", wait_for="^tick 9$"),
             task("no such text", "vmcp_console", name="talk", wait_for="never", wait_timeout=1),
+            task("backtracks", "vmcp_console", name="talk", wait_for="^(.|.|.|.|.|.)+never$"),
             task("stop", name="talk", state="shutdown", shutdown_timeout=0),
             task("boot again", name="talk", state="running", wait_for=[{"console": "tick 1"}]),
             task("earlier boot", "vmcp_console", name="talk", since="{{ first.position }}"),
@@ -109,6 +110,7 @@ def test_console(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) 
     assert since["boot_id"] == first["boot_id"] and since["offset"] > first["offset"]
     missed = results.refused("no such text", "deadline_exceeded")
     assert any(line.startswith("tick ") for line in missed["console"])
+    assert "after 2 s of computing" in results.refused("backtracks", "deadline_exceeded")["msg"]
     assert GREETING in results.ok("earlier boot")["lines"] and results["earlier boot"]["boot_id"] != first["boot_id"]
     assert len(results.ok("previous")["lines"]) == 3
     nobody = results.refused("of nobody", "not_found")

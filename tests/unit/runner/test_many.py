@@ -15,11 +15,13 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded, Internal, VmcpError
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.console_search import Searcher
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner import waits
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.conditions import Condition, conditions
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.each import SLOW_S, each
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.progress import Progress
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import Condition, Wait, conditions, wait_all
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import Wait, wait_all
 
 
 class Guest:
@@ -88,7 +90,7 @@ def test_a_port_is_waited_for_without_waiting_for_the_connection() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-        (condition,) = conditions([{"tcp": port, "host": "127.0.0.1"}], Guest("web"))
+        (condition,) = conditions([{"tcp": port, "host": "127.0.0.1"}], Guest("web"), Searcher())
         assert condition.holds() is False, "nobody listens"
         server.listen()
         deadline = time.monotonic() + 5
@@ -96,7 +98,7 @@ def test_a_port_is_waited_for_without_waiting_for_the_connection() -> None:
             assert time.monotonic() < deadline
     before = len(os.listdir("/proc/self/fd"))
     # An address that never answers (TEST-NET-1): no call takes longer than a moment, and only one connection is open.
-    (silent,) = conditions([{"tcp": 9, "host": "192.0.2.1"}], Guest("web"))
+    (silent,) = conditions([{"tcp": 9, "host": "192.0.2.1"}], Guest("web"), Searcher())
     began = time.monotonic()
     assert [silent.holds() for _round in range(20)] == [False] * 20
     assert time.monotonic() - began < 0.5

@@ -14,10 +14,12 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.console_search import Searcher
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.conditions import conditions
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.live import LiveVm
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import conditions, wait
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import wait
 
 OPEN_PORT = 1024
 
@@ -76,7 +78,7 @@ def bridge(vm: LiveVm) -> t.Iterator[Bridge]:
 
 
 def test_it_is_met_when_the_guest_listens(vm: LiveVm, bridge: Bridge) -> None:
-    wanted = conditions([{"vsock": OPEN_PORT}], vm)
+    wanted = conditions([{"vsock": OPEN_PORT}], vm, Searcher())
     threading.Timer(0.2, lambda: setattr(bridge, "listens", True)).start()
     (met,) = wait(vm, wanted, 30)
     assert met["condition"] == "vsock: 1024" and met["seconds"] > 0
@@ -86,18 +88,18 @@ def test_it_is_met_when_the_guest_listens(vm: LiveVm, bridge: Bridge) -> None:
 def test_another_port_and_a_socket_that_is_not_there_are_not_yet(vm: LiveVm, bridge: Bridge) -> None:
     bridge.listens = True
     with pytest.raises(DeadlineExceeded, match="'vsock: 1025'"):
-        wait(vm, conditions([{"vsock": 1025}], vm), 0.1)
+        wait(vm, conditions([{"vsock": 1025}], vm, Searcher()), 0.1)
     assert set(bridge.asked) == {b"CONNECT 1025\n"}
     os.unlink("v.sock")
     with pytest.raises(DeadlineExceeded, match="'vsock: 1024'"):
-        wait(vm, conditions([{"vsock": OPEN_PORT}], vm), 0.1)
+        wait(vm, conditions([{"vsock": OPEN_PORT}], vm, Searcher()), 0.1)
 
 
 def test_what_was_met_is_asked_again_in_a_later_task(vm: LiveVm, bridge: Bridge) -> None:
     bridge.listens = True
     remembered: list[str] = []
-    wait(vm, conditions([{"vsock": OPEN_PORT}], vm), 30, (), remembered.append)
+    wait(vm, conditions([{"vsock": OPEN_PORT}], vm, Searcher()), 30, (), remembered.append)
     assert remembered == [], "a guest that listened may have stopped"
     began = time.monotonic()
-    wait(vm, conditions([{"vsock": OPEN_PORT}], vm), 30, ["vsock: 1024"])
+    wait(vm, conditions([{"vsock": OPEN_PORT}], vm, Searcher()), 30, ["vsock: 1024"])
     assert len(bridge.asked) == 2 and time.monotonic() - began < 30
