@@ -136,7 +136,7 @@ class Storage(Tree):
     path: t.Optional[HostPath] = Field(
         default=None,
         description="File or block device on the host. Each entry has one of O(config.storage[].path), O(config.storage[].image), O(config.storage[].disk), "
-        "O(config.storage[].vhost_user_socket), or O(config.storage[].size) alone.",
+        "O(config.storage[].vhost_user_socket), or O(config.storage[].size) alone. It is written to by one VM at a time.",
     )
     image: t.Optional[Name] = Field(
         default=None,

@@ -38,7 +38,8 @@ class DiskFact:
 
 @dataclasses.dataclass(frozen=True)
 class FileFact:
-    """A file of ours to which a C(path) leads. C(kind): C(disk) (with C(users) as for C(DiskFact)), C(image), or C(vm), whose disk it is."""
+    """A file to which a C(path) leads, and which is ours or other VMs'. C(kind): C(disk) or, of the user's own, C(path) (with C(users) as for C(DiskFact)),
+    C(image), or C(vm), whose disk it is."""
 
     kind: str
     name: str
@@ -49,7 +50,7 @@ class FileFact:
 class Shelf:
     """What there is to make disks from, by name; a text says why there is none. C(sizes): virtual size of what this VM has already, by id of the entry; None:
     its file is gone. C(data): the VM's data directory. C(shares): its file system can share extents. C(can_overlay): qemu-img is there.
-    C(files): by path, those that entries name and that are ours."""
+    C(files): by path, those that entries name and that are ours, or that another VM names too."""
 
     images: t.Mapping[str, t.Union[ImageFact, str]] = dataclasses.field(default_factory=dict)
     disks: t.Mapping[str, t.Union[DiskFact, str]] = dataclasses.field(default_factory=dict)
@@ -177,19 +178,21 @@ def _refuse_second(found: Settled, field: str, shown: str, users: t.Iterable[tup
         found.violations.append(
             Violation(
                 field,
-                f"{shown} is used by VM {others[0]}, and one that is written to by one VM at a time. Take it out of the storage of {others[0]} first, "
+                f"{shown} is used by VM {others[0]}, and a disk is written to by one VM at a time. Take it out of the storage of {others[0]} first, "
                 "or set read_only: true in both.",
             )
         )
 
 
 def _path(found: Settled, field: str, entry: t.Mapping[str, t.Any], shelf: Shelf) -> None:
-    """A file of the user's, as a rule; by this way, too, one of ours is nobody else's."""
+    """A file of the user's, as a rule, which no second VM writes to; by this way, too, one of ours is nobody else's."""
     path = entry.get("path")
     file = shelf.files.get(str(path)) if path is not None else None
     if file is None:
         return
-    if file.kind == "disk":
+    if file.kind == "path":
+        _refuse_second(found, f"{field}.path", str(path), file.users, entry)
+    elif file.kind == "disk":
         _refuse_second(found, f"{field}.path", f"{path}, which is disk {file.name},", file.users, entry)
     elif file.kind == "vm":
         text = f"{path} is a disk that comes and goes with VM {file.name}. Give this VM one of its own: an image, a size, or a disk of vmcp_disk."

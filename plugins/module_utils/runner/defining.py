@@ -18,6 +18,7 @@ from .clones import make_disks, make_seed
 from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
 from .live import start_with_host
 from .managed_files import ManagedFiles
+from .path_users import PathUsers, fresh_paths
 from .shelf import disk_users
 from .work import Context, Work, attempt, by_supervisor
 
@@ -55,7 +56,7 @@ def define(context: Context, works: t.Sequence[Work]) -> None:
     if not prepared:
         return
     try:
-        with _disks_settled(context, definitions):
+        with _disks_settled(context, prepared, definitions):
             commit([writings[work.name] for work in prepared], context.store.layout.state_dir)
     except VmcpError as exc:
         for work in prepared:
@@ -81,7 +82,7 @@ def _leave_former(context: Context, works: t.Sequence[Work]) -> None:
 
 
 @contextlib.contextmanager
-def _disks_settled(context: Context, definitions: t.Mapping[str, Definition]) -> t.Iterator[None]:
+def _disks_settled(context: Context, works: t.Sequence[Work], definitions: t.Mapping[str, Definition]) -> t.Iterator[None]:
     """While definitions that name disks are stored, nobody else stores one: a disk is written to by one VM at a time. Looked at again, now that it counts."""
     files = ManagedFiles(context.store)
     named = {
@@ -90,16 +91,43 @@ def _disks_settled(context: Context, definitions: t.Mapping[str, Definition]) ->
         for entry in definition.config.get("storage") or []
         if (disk := files.disk_of(entry)) is not None
     }
-    if not named:
+    fresh = {work.name: paths for work in works if (paths := _fresh_paths(work, definitions[work.name]))}
+    if not named and not fresh:
         yield
         return
     with held(context.store.layout.disks_lock, "settling who uses which disk", context.lock_timeout_s):
-        users = disk_users(context.store, files)
-        for (disk, name), read_only in named.items():
-            others = [vm for vm, reads in users.get(disk, []) if vm != name and vm not in definitions and not (reads and read_only)]
-            if others:
-                raise FailedPrecondition(f"Disk {disk} was given to VM {others[0]} by another task at the same time. Take it out of one of them.")
+        if named:
+            _refuse_named(context, files, named, definitions)
+        _refuse_paths(context, fresh, definitions)
         yield
+
+
+def _fresh_paths(work: Work, definition: Definition) -> set[str]:
+    before = work.found.definition
+    return fresh_paths(definition.config.get("storage") or [], (before.config.get("storage") or []) if before else [])
+
+
+def _refuse_named(context: Context, files: ManagedFiles, named: t.Mapping[tuple[str, str], bool], definitions: t.Mapping[str, Definition]) -> None:
+    users = disk_users(context.store, files)
+    for (disk, name), read_only in named.items():
+        others = [vm for vm, reads in users.get(disk, []) if vm != name and vm not in definitions and not (reads and read_only)]
+        if others:
+            raise _given_away(f"Disk {disk}", others[0])
+
+
+def _refuse_paths(context: Context, fresh: t.Mapping[str, set[str]], definitions: t.Mapping[str, Definition]) -> None:
+    """Those of this task have been held against each other when they were planned."""
+    users = PathUsers(context.store, but=definitions)
+    for name, paths in fresh.items():
+        for entry in definitions[name].config.get("storage") or []:
+            path = entry.get("path")
+            others = users.others(str(path), name) if path in paths else ()
+            if others and not (others[0][1] and entry.get("read_only")):
+                raise _given_away(str(path), others[0][0])
+
+
+def _given_away(what: str, vm: str) -> FailedPrecondition:
+    return FailedPrecondition(f"{what} was given to VM {vm} by another task at the same time. Take it out of one of them.")
 
 
 def _allocate(context: Context, works: t.Sequence[Work]) -> dict[str, allocations.Allocation]:

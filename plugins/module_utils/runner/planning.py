@@ -55,7 +55,7 @@ class Planning:
         shelf = self._shelves.of(found.name, found.definition, request.config)
         desired = desire(request, found, self._host.view(request, found.definition), digests.get("metadata"), events.now(), shelf, digests.get("cloud_init"))
         plan = plan_vm(request, found, desired, self._host_lacks(request, found, desired))
-        if shelf is not None and plan.definition is not None:
+        if plan.definition is not None:
             self._shelves.claim(plan.definition)
         return dataclasses.replace(plan, metadata=secrets) if secrets else plan
 

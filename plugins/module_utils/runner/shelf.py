@@ -18,6 +18,7 @@ from ..model.resolving import is_ours
 from ..planner.storage import DiskFact, FileFact, ImageFact, Shelf
 from .disk_images import image_origin
 from .managed_files import ManagedFiles
+from .path_users import PathUsers, fresh_paths
 
 
 class Shelves:
@@ -26,14 +27,16 @@ class Shelves:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._files = ManagedFiles(store)
+        self._paths = PathUsers(store)
         self._images: dict[str, t.Union[ImageFact, str]] = {}
         self._users: t.Optional[dict[str, list[tuple[str, bool]]]] = None
         self._shares: t.Optional[bool] = None
 
     def of(self, name: str, stored: t.Optional[Definition], given: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[Shelf]:
         """For the VM C(name). C(given): configuration of the task. None when no disk is ours."""
-        entries = [*((stored.config.get("storage") or []) if stored else []), *((given or {}).get("storage") or [])]
-        files = self._files_of(name, entries)
+        had, wanted = (stored.config.get("storage") or []) if stored else [], (given or {}).get("storage") or []
+        entries = [*had, *wanted]
+        files = {**self._shared_of(name, fresh_paths(wanted, had)), **self._files_of(name, entries)}
         if not files and not any(is_ours(entry) for entry in entries):
             return None
         if self._shares is None:
@@ -41,12 +44,12 @@ class Shelves:
         vm = self._store.layout.vm(name)
         images = {str(entry["image"]) for entry in entries if entry.get("image") is not None}
         disks = {str(entry["disk"]) for entry in entries if entry.get("disk") is not None}
-        had = (stored.generated.get("disks") or {}) if stored else {}
+        chosen = (stored.generated.get("disks") or {}) if stored else {}
         return Shelf(
             images={image: self._image(image) for image in images},
             disks={disk: self._disk(disk, name) for disk in disks},
             files=files,
-            sizes={entry: clones.observed_size(vm, one) for entry, one in had.items() if "file" in one},
+            sizes={entry: clones.observed_size(vm, one) for entry, one in chosen.items() if "file" in one},
             data=vm.data,
             shares=self._shares,
             can_overlay=tools.find("qemu-img") is not None,
@@ -54,10 +57,11 @@ class Shelves:
 
     def claim(self, definition: Definition) -> None:
         """What a VM of this task is to have, no other of it can be given."""
-        users = self._all_users()
-        for entry in definition.config.get("storage") or []:
+        entries = definition.config.get("storage") or []
+        self._paths.claim(definition.name, entries)
+        for entry in entries:
             if (disk := self._files.disk_of(entry)) is not None:
-                listed = users.setdefault(disk, [])
+                listed = self._all_users().setdefault(disk, [])
                 if all(vm != definition.name for vm, _read_only in listed):
                     listed.append((definition.name, bool(entry.get("read_only"))))
 
@@ -69,6 +73,11 @@ class Shelves:
             except VmcpError as exc:
                 self._images[name] = exc.msg
         return self._images[name]
+
+    def _shared_of(self, vm: str, paths: t.Iterable[str]) -> dict[str, FileFact]:
+        """Those of the paths that another VM names too."""
+        users = ((path, self._paths.others(path, vm)) for path in paths)
+        return {path: FileFact("path", "", others) for path, others in users if others}
 
     def _files_of(self, vm: str, entries: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, FileFact]:
         """Those of the entries' paths that lead to files of ours, but not to the VM's own."""

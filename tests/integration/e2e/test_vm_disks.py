@@ -168,6 +168,43 @@ def test_a_disk_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: V
     assert results.ok("remove the disk")["changed"]
 
 
+def test_a_file_of_the_users_is_written_to_by_one_vm_at_a_time(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) -> None:
+    file, link, hard = ground.top / "own.raw", ground.top / "link", ground.top / "hard"
+    file.write_bytes(bytes(MIB))
+    link.symlink_to(file)
+    os.link(file, hard)
+    options = vm_options(backend, guest("halt"), state="running")
+
+    def of(path: t.Any, read_only: bool = False) -> Tree:
+        return {"storage": [{"id": "own", "path": str(path), "read_only": read_only}]}
+
+    results = ground.play(
+        [
+            task("first", name="web", **options, config=of(file)),
+            task("first again", name="web", **options, config=of(file)),
+            *(task(f"second by {path.name}", name="db", **options, config=of(path)) for path in (file, link, hard)),
+            task("second, check", name="db", check=True, **options, config=of(link)),
+            task("second reads", name="db", **options, config=of(file, read_only=True)),
+            task("two in one task", "vmcp_vms", defaults={**options, "state": "present", "config": of(ground.top / "new")}, vms=[{"name": "a"}, {"name": "b"}]),
+            task("another", name="db", **options),
+            task("which gets it", name="db", **options, config=of(file)),
+            task("first lets go", name="web", **options, config={"storage": []}, allow_disruption="restart"),
+            task("second has it", name="db", **options, config=of(link), allow_disruption="restart"),
+            task("second gives it away", name="db", state="absent"),
+            task("two that read", "vmcp_vms", defaults={**options, "config": of(file, read_only=True)}, vms=[{"name": "c"}, {"name": "d"}]),
+        ]
+    )
+    results.ok("first")
+    assert not results.ok("first again")["changed"]
+    for name, path in (*((f"second by {path.name}", path) for path in (file, link, hard)), ("second, check", link), ("which gets it", file)):
+        (violation,) = results.refused(name, "invalid_argument")["violations"]
+        assert violation["field"] == "config.storage[0].path" and f"{path} is used by VM web" in violation["message"], name
+    assert "is used by VM web" in results.refused("second reads", "invalid_argument")["msg"]
+    assert "is used by VM a" in str(results["two in one task"]) and results["two in one task"].failed
+    for name in ("another", "first lets go", "second has it", "two that read"):
+        assert results.ok(name)["changed"], name
+
+
 @pytest.mark.parametrize("kind", ["qemu", "cloudhypervisor"])
 def test_a_disk_that_stands_on_an_image(ground: Playground, kind: str, guest: t.Callable[..., str]) -> None:
     """An overlay is booted from. QEMU makes it larger at once; Cloud Hypervisor cannot, and the task says so before anything is touched."""

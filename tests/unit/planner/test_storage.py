@@ -110,6 +110,14 @@ def test_a_path_to_a_file_of_ours_is_nobody_elses() -> None:
     assert not settled(*entries, shelf=dataclasses.replace(SHELF, files=reading)).violations
 
 
+def test_a_file_of_the_users_has_one_writer() -> None:
+    entry: dict[str, t.Any] = {"id": "own", "path": "/own"}
+    for reads, read_only, refused in ((False, False, True), (False, True, True), (True, False, True), (True, True, False)):
+        shelf = dataclasses.replace(SHELF, files={"/own": FileFact("path", "", (("db", reads),))})
+        found = [violation.message for violation in settled({**entry, "read_only": read_only}, shelf=shelf).violations]
+        assert bool(found) == refused and all(text.startswith("/own is used by VM db, and a disk is written to by one VM") for text in found)
+
+
 def test_who_can_be_told_that_a_disk_has_grown() -> None:
     """An overlay is a matter of its own: Cloud Hypervisor boots from one, and does not make it larger while it runs."""
     chosen = {"root": {"image": "debian", "format": "qcow2", "file": "f", "backing": "/images/1"}, "data": {"format": "qcow2", "file": "g"}}
