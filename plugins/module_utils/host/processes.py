@@ -17,7 +17,7 @@ import signal
 import time
 import typing as t
 
-from .files import os_errors, read_kernel, read_text, write_atomic
+from .files import os_errors, read_kernel, read_text, remove, write_atomic
 from .port import Process
 
 if t.TYPE_CHECKING:
@@ -166,6 +166,17 @@ def mark_stopping(vm: VmLayout, reason: str) -> None:
     written when no process is recorded."""
     if recorded(vm) is not None and not _is_being_stopped(vm):
         write_atomic(vm.stopping, f"{reason} {os.getpid()} {start_time(os.getpid())}\n", sync=False)
+
+
+def unmark_stopping(vm: VmLayout) -> None:
+    """Takes back a mark of ours: the task that made it has failed, and its process may run other tasks yet (Mitogen)."""
+    try:
+        words = read_text(vm.stopping, max_bytes=256).split()
+    except FileNotFoundError:
+        return
+    if words[1:] == [str(os.getpid()), str(start_time(os.getpid()))]:
+        with os_errors(f"remove {vm.stopping}"):
+            remove(vm.stopping)
 
 
 def _is_being_stopped(vm: VmLayout) -> bool:

@@ -12,8 +12,11 @@ started, so that these find their room; a VM that is restarted is stopped in its
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
+from ..errors import VmcpError
+from ..host import processes
 from .clones import resize
 from .defining import define
 from .power import pause, resume, start, stop_asking, stop_by_force
@@ -25,6 +28,15 @@ if t.TYPE_CHECKING:
 
 def carry_out(context: Context, works: t.Sequence[Work]) -> None:
     """All steps of all. A VM that fails has its error (C(Work.error)) and is left as it is; the others go on, unless C(Context.stop)."""
+    _carry_out(context, works)
+    for work in works:
+        if work.error is not None:
+            # An end that comes later was not asked for: policy is to treat it as what it is. What the VM failed of is what is told.
+            with contextlib.suppress(VmcpError):
+                processes.unmark_stopping(work.vm)
+
+
+def _carry_out(context: Context, works: t.Sequence[Work]) -> None:
     _take(context, works, ("define", "update"), define)
     starting = sorted((work for work in works if work.takes("start")), key=lambda work: (-work.priority, work.name))
     others = [work for work in works if not work.takes("start")]

@@ -94,6 +94,19 @@ def test_the_mark_of_a_task_that_is_gone_gives_way(vm: VmLayout) -> None:
     assert pathlib.Path(vm.stopping).read_text().startswith("request ")
 
 
+def test_a_mark_is_taken_back_by_whoever_made_it(vm: VmLayout) -> None:
+    processes.unmark_stopping(vm)
+    write_pid(vm, os.getpid())
+    processes.mark_stopping(vm, "request")
+    processes.unmark_stopping(vm)
+    assert not os.path.exists(vm.stopping)
+    # Of the host that goes down, and of another task.
+    for other in ("host\n", f"request {os.getppid()} {processes.start_time(os.getppid())}\n", f"request {os.getpid()} 1\n"):
+        pathlib.Path(vm.stopping).write_text(other)
+        processes.unmark_stopping(vm)
+        assert os.path.exists(vm.stopping)
+
+
 # --- events ----------------------------------------------------------------------------------------------
 
 START = '{"event":"start","at":"2026-01-01T00:00:00.000Z","boot_id":"b1","host_boot_id":"h1"}\n'
