@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -74,3 +76,26 @@ def test_module_runs_from_there(installed: pathlib.Path, tmp_path: pathlib.Path)
 def test_playbook_runs_by_name(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     listed = run("ansible-playbook", "--list-tasks", "unkey.vmcp.quickstart", cwd=tmp_path, collections=installed)
     assert "Boot the VM" in listed
+
+
+def test_an_execution_environment_is_built_from_it(archive: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """All of ansible-builder's own work; what then happens in a container is the package managers' of its image."""
+    for file in (ROOT / "execution-environment.yml", archive):
+        shutil.copy(file, tmp_path)
+    run("ansible-builder", "create", "--output-filename", "Containerfile", "--context", "context", cwd=tmp_path, collections=tmp_path)
+    steps = (tmp_path / "context" / "Containerfile").read_text()
+    assert "ARG PYCMD=" in steps and "ansible-core>=2.17" in steps
+    # As the image's own steps install it there, and ask it for what it needs.
+    build, collections = tmp_path / "context" / "_build", tmp_path / "collections"
+    assert "COPY _build /build" in steps and "ansible-galaxy collection install" in steps
+    run("ansible-galaxy", "collection", "install", "--offline", "-r", "requirements.yml", "-p", str(collections), cwd=build, collections=collections)
+    words = ("--write-pip", str(tmp_path / "pip.txt"), "--write-bindep", str(tmp_path / "bindep.txt"))
+    run("ansible-builder", "introspect", *words, str(collections), cwd=tmp_path, collections=collections)
+    libraries = _named((tmp_path / "pip.txt").read_text())
+    assert libraries == _named((ROOT / "requirements.txt").read_text()) and "pydantic" in libraries
+    assert "openssh-clients" in _named((tmp_path / "bindep.txt").read_text())
+
+
+def _named(text: str) -> set[str]:
+    """What lines of requirements begin with."""
+    return {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in text.splitlines() if line and not line.startswith("#")}
