@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # Copyright (c) 2026 unkey.vmcp contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A strict stand-in for the firecracker binary, version 1.16.1: its command line, API, state machine, error texts and exit codes, without a VM.
+"""A strict stand-in for the firecracker binary, version 1.16.1 unless told another: its command line, API, state machine, error texts and exit codes,
+without a VM.
 
 Named C(firecracker) on PATH (C(install)) it is started like the real one. Every request and reply is also checked against Firecracker's own API
 document where that is beside the clone: a request that we would accept and the document would not is refused with a text that begins
@@ -12,6 +13,7 @@ obeys Ctrl+Alt+Del. Environment:
   FAKE_VMM_FAULT        one of micro_http.FAULTS
   FAKE_GUEST_GREETING   what a kernel that is not of tests/guests.py prints
   FAKE_GUEST_STUBBORN   set: Ctrl+Alt+Del is ignored
+  FAKE_VMM_VERSION      what it says of itself; it behaves as 1.16.1 all the same
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ from ansible_collections.unkey.vmcp.tests.fakes.firecracker_microvm import Fault
 from ansible_collections.unkey.vmcp.tests.fakes.micro_http import Server
 from ansible_collections.unkey.vmcp.tests.fakes.openapi import Document, find
 
-VERSION = "1.16.1"
-DOCUMENT = f"firecracker-v{VERSION}.yaml"
+VERSION = os.environ.get("FAKE_VMM_VERSION", "1.16.1")
+DOCUMENT = "firecracker-v1.16.1.yaml"
 # In the code and not in the document: hot-unplug, and surplus segments of a path.
 _UNDOCUMENTED = re.compile(r"DELETE .*|GET /version/.*")
 

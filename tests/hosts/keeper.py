@@ -58,11 +58,17 @@ ANSWER_S = 420
 UNAVAILABLE = 3
 
 
-def backends() -> list[str]:
-    """Those whose VMs can be started: with QEMU they always can."""
-    kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    real = {"firecracker": is_real("firecracker") and is_real("jailer"), "cloudhypervisor": is_real("cloud-hypervisor") and is_real("ch-remote")}
-    return ["qemu", *(backend for backend, there in real.items() if there and kvm)]
+def backends() -> dict[str, bool]:
+    """Those whose VMs can be started, and whether in earnest: with QEMU they always can; of Firecracker there is a stub."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return {"qemu": True}
+    found = {"qemu": True, "firecracker": is_real("firecracker") and is_real("jailer")}
+    return {**found, **({"cloudhypervisor": True} if is_real("cloud-hypervisor") and is_real("ch-remote") else {})}
+
+
+def most() -> str:
+    """The backend of most VMs, and of those that do something with their disks and networks."""
+    return [backend for backend, real in backends().items() if real][-1]
 
 
 def wheels() -> pathlib.Path:
@@ -83,14 +89,18 @@ def vms() -> list[dict[str, t.Any]]:
     """Groups of identical VMs, one for each backend whose VMs can be started; and one VM with what the site makes for VMs: a network and an image."""
     found = backends()
     share = (VMS - 1) // (2 * len(found))
-    numbers = {backend: share for backend in found} | {found[-1]: VMS - 1 - share * (len(found) - 1)}
-    # Each has the name of its host in its own, so that all can be on one host.
-    groups = [{"name": f"{{{{ inventory_hostname }}}}-{backend}-{{index:02d}}", "count": number, "backend": backend} for backend, number in numbers.items()]
-    return [*groups, {"name": "{{ inventory_hostname }}-whole", "backend": found[-1], "networks": [NETWORK], "disks": [{"image": IMAGE}]}]
+    numbers = {backend: share for backend in found} | {most(): VMS - 1 - share * (len(found) - 1)}
+    # Each has the name of its host in its own, so that all can be on one host. A stub cannot be jailed.
+    groups = [
+        {"name": f"{{{{ inventory_hostname }}}}-{backend}-{{index:02d}}", "count": number, "backend": backend}
+        | ({} if found[backend] else {"security": {"jail": False}})
+        for backend, number in numbers.items()
+    ]
+    return [*groups, {"name": "{{ inventory_hostname }}-whole", "backend": most(), "networks": [NETWORK], "disks": [{"image": IMAGE}]}]
 
 
 def upgrade() -> dict[str, t.Any]:
-    """What the fleet is upgraded to: another version of a VMM where VMs of one are there that has several here, else another kernel."""
+    """What the fleet is upgraded to: another version of a VMM where VMs of one can be started that has several here, else another kernel."""
     if "firecracker" in backends():
         return {"vmcp_upgrade_backend": "firecracker", "vmcp_upgrade_version": FIRECRACKER[1], "vmcp_upgrade_batch": 2}
     return {"vmcp_upgrade_backend": "qemu", "vmcp_upgrade_kernel": NEW_GUEST, "vmcp_upgrade_batch": 10}
@@ -157,7 +167,7 @@ def furnish(made: Fleet) -> None:
         vmcp_test_guest=str(made.work / "guest"),
         vmcp_test_kernels=[GUEST, NEW_GUEST],
         vmcp_test_greeting=GREETING,
-        vmcp_test_backend=backends()[-1],
+        vmcp_test_backend=most(),
         vmcp_test_upgrade=upgrade(),
         vmcp_test_keeper=[sys.executable, str(pathlib.Path(__file__).resolve())],
         vmcp_test_directory=str(made.work),

@@ -3,7 +3,7 @@
 """Stands in for the servers that VMMs are released on: files of the right names, layout and digests, for a plain HTTP server.
 
 What is in them: the real programs where they are on PATH (with the version in them changed to the one asked for, which has as many letters), else
-stubs that know their version and nothing more.
+stubs: of Firecracker one that runs VMs that are none (tests/fakes), of the others what knows its version and nothing more.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ import shutil
 import subprocess
 import tarfile
 import typing as t
+import zipfile
 
 ARCHITECTURE = os.uname().machine
+# A shell's script that is a zip archive too, of the fake and what it imports: hosts have neither the checkout nor a Python of ours. The shell answers for
+# the version, which is asked with every task.
+_STUB = """#!/bin/sh
+if [ "$*" = --version ]; then echo '{says}'; exit; fi
+FAKE_VMM_VERSION={version} exec python3 "$0" "$@"
+"""
+_MAIN = "import os, sys\nfrom {package}.firecracker import main\ncode = main(sys.argv[1:])\nsys.stdout.flush()\nos._exit(code)\n"
+_FAKES = pathlib.Path(__file__).resolve().parents[1] / "fakes"
 _SAYS = {"firecracker": "Firecracker v{}", "jailer": "Jailer v{}", "cloud-hypervisor": "cloud-hypervisor v{}.0", "ch-remote": "ch-remote v{}.0"}
 Digests = dict[str, dict[str, str]]
 
@@ -28,11 +37,26 @@ def is_real(name: str) -> bool:
     return shutil.which(name) is not None
 
 
+def running_stub(version: str) -> bytes:
+    """A C(firecracker) in one file that says it is of C(version), and runs what is no VM: tests/fakes/firecracker.py."""
+    package = ["ansible_collections", "unkey", "vmcp", "tests", "fakes"]
+    files = {"__main__.py": _MAIN.format(package=".".join(package))}
+    files |= {"/".join([*package[: depth + 1], "__init__.py"]): "" for depth in range(len(package))}
+    for file in (*_FAKES.glob("firecracker*.py"), _FAKES / "micro_http.py", _FAKES / "openapi.py"):
+        files["/".join([*package, file.name])] = file.read_text(encoding="utf-8")
+    packed = io.BytesIO(_STUB.format(says=_SAYS["firecracker"].format(version), version=version).encode())
+    with zipfile.ZipFile(packed, "a") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return packed.getvalue()
+
+
 def program(name: str, version: str, *, stub: bool = False) -> bytes:
     """The program C(name) saying that it is of C(version)."""
     path = shutil.which(name)
     if stub or path is None:
-        return f"#!/bin/sh\necho '{_SAYS[name].format(version)}'\n".encode()
+        says = _SAYS[name].format(version)
+        return running_stub(version) if name == "firecracker" and not stub else f"#!/bin/sh\necho '{says}'\n".encode()
     said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
     match = re.search(r"v(\d+\.\d+(?:\.\d+)?)", said)
     assert match, f"{path} does not say its version: {said!r}"
