@@ -41,7 +41,7 @@ class Element(t.NamedTuple):
 
 
 # The sets whose keys begin with the name of an interface.
-_BY_INTERFACE = frozenset(("guarded", "macs", "fixed4", "fixed6", "v4", "v6", "targets6", "isolated", "tunnels", "input_of", "output_of", "into"))
+_BY_INTERFACE = frozenset(("guarded", "macs", "fixed4", "fixed6", "v4", "v6", "claims6", "isolated", "tunnels", "input_of", "output_of", "into"))
 
 
 def _concat(parts: tuple[str, ...]) -> t.Any:
@@ -80,12 +80,30 @@ def _of_tap(network: NetworkDefinition, member: Member) -> t.Iterator[Element]:
         yield Element("bridge", "fixed6", (tap,))
     for address in four:
         yield Element("bridge", "v4", (tap, address))
+    if six:
+        # Other link-local addresses, which some guests make up, are nobody's; those that follow from a MAC address are its owner's.
+        yield from owned(link_local(member.mac))
+        six.append(link_local(member.mac))
     for address in six:
         yield Element("bridge", "v6", (tap, address))
-        yield Element("bridge", "targets6", (tap, _as_number(address)))
+        yield Element("bridge", "claims6", (tap, _as_number(address)))
     if not own:
         # The bridge is not ours, so what comes through it is a VM's only by its MAC address, which it cannot change.
         yield Element("inet", "input_of_mac", (member.mac,), ("jump", chain("in", network.name)))
+
+
+def link_local(mac: str) -> str:
+    """The address that a kernel gives an interface by itself out of its MAC address (EUI-64, RFC 4291)."""
+    from ..model.addresses import to_text
+
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return to_text(int.from_bytes(b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:], "big"), "ipv6")
+
+
+def owned(address: str) -> t.Iterator[Element]:
+    """What makes a link-local address somebody's: who has it is said in C(v6) and C(claims6)."""
+    yield Element("bridge", "owned6", (address,))
+    yield Element("bridge", "owned_claims6", (_as_number(address),))
 
 
 def _as_number(address: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from .network_members import Element, chain
+from .network_members import Element, chain, link_local, owned
 
 if t.TYPE_CHECKING:
     from ..model.network_definition import NetworkDefinition
@@ -26,7 +26,9 @@ _BRIDGE = """table bridge TABLE {
     set fixed6 { type ifname; }
     set v4 { type ifname . ipv4_addr; }
     set v6 { type ifname . ipv6_addr; }
-    set targets6 { typeof iifname . @nh,384,128; }
+    set owned6 { type ipv6_addr; }
+    set claims6 { typeof iifname . @th,64,128; }
+    set owned_claims6 { typeof @th,64,128; }
     set isolated { type ifname; }
     set tunnels { type ifname; }
     chain prerouting { type filter hook prerouting priority -300; policy accept; }
@@ -35,6 +37,7 @@ _BRIDGE = """table bridge TABLE {
     chain guard_arp { }
     chain guard_ip4 { }
     chain guard_ip6 { }
+    chain guard_claim { }
 }
 """
 _BRIDGE_RULES = """table bridge TABLE {
@@ -65,10 +68,15 @@ _BRIDGE_RULES = """table bridge TABLE {
     chain guard_ip6 {
         icmpv6 type { nd-router-advert, nd-redirect } drop comment "a router"
         udp sport 547 drop comment "a DHCPv6 server"
-        iifname @fixed6 icmpv6 type nd-neighbor-advert @nh,384,10 != 0x3fa iifname . @nh,384,128 != @targets6 drop
+        iifname @fixed6 icmpv6 type nd-neighbor-advert jump guard_claim
         ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } return
-        ip6 saddr fe80::/10 return
+        ip6 saddr fe80::/10 ip6 saddr != @owned6 return
         iifname @fixed6 iifname . ip6 saddr != @v6 drop comment "another's IPv6 address"
+    }
+    chain guard_claim {
+        iifname . @th,64,128 @claims6 return
+        @th,64,10 0x3fa @th,64,128 != @owned_claims6 return
+        drop comment "says that it has another's IPv6 address"
     }
 }
 """
@@ -116,12 +124,12 @@ _INET_RULES = """table inet TABLE {
     }
 }
 """
-BRIDGE_CHAINS = ("prerouting", "forward", "guard", "guard_arp", "guard_ip4", "guard_ip6")
+BRIDGE_CHAINS = ("prerouting", "forward", "guard", "guard_arp", "guard_ip4", "guard_ip6", "guard_claim")
 INET_CHAINS = ("input", "forward", "prerouting", "output", "postrouting")
 # A network's own chains: to the host, out of the network, into it, and what is translated on the way out.
 DIRECTIONS = ("in", "out", "into", "nat")
 SETS = {
-    "bridge": ("guarded", "macs", "fixed4", "fixed6", "v4", "v6", "targets6", "isolated", "tunnels"),
+    "bridge": ("guarded", "macs", "fixed4", "fixed6", "v4", "v6", "owned6", "claims6", "owned_claims6", "isolated", "tunnels"),
     "inet": ("input_of", "input_of_mac", "output_of", "into", "nat4", "nat6", "forwards4", "forwards6", "vnis", "peers4", "peers6"),
 }
 
@@ -155,7 +163,7 @@ def own_chains(table: str, network: NetworkDefinition) -> str:
 
 def network_elements(network: NetworkDefinition) -> list[Element]:
     """Through which the shared rules find the network's chains."""
-    return [*_dispatch(network), *_tunnel(network)]
+    return [*_dispatch(network), *_tunnel(network), *_gateway(network)]
 
 
 def _dispatch(network: NetworkDefinition) -> t.Iterator[Element]:
@@ -166,6 +174,12 @@ def _dispatch(network: NetworkDefinition) -> t.Iterator[Element]:
     for name, own in (("nat4", network.ipv4), ("nat6", network.ipv6)):
         if own:
             yield Element("inet", name, (str(ipaddress.ip_interface(own).network),), ("jump", chain("nat", network.name)))
+
+
+def _gateway(network: NetworkDefinition) -> t.Iterator[Element]:
+    """The bridge's link-local address, which guests have as their router: who answered for it would have all that they send beyond the network."""
+    if network.ipv6 and network.kind in ("bridge", "vxlan"):
+        yield from owned(link_local(network.generated["mac"]))
 
 
 def _tunnel(network: NetworkDefinition) -> t.Iterator[Element]:
@@ -208,6 +222,9 @@ def _out(network: NetworkDefinition) -> list[str]:
     if network.isolate:
         lines.append(f'oifname "{bridge}" counter drop comment "VMs do not see each other"')
     lines.append(f'oifname "{bridge}" return')
+    nat = network.settings.get("nat")
+    if isinstance(nat, str):
+        lines.append(f'oifname != "{nat}" counter reject with icmpx no-route comment "the way out is {nat} alone"')
     egress = network.settings.get("egress") or {}
     for verdict, entries in (("counter reject with icmpx admin-prohibited", egress.get("deny")), ("return", egress.get("allow"))):
         lines += [f"{_match(entry)} {verdict}" for entry in entries or ()]

@@ -74,7 +74,7 @@ address, source = sys.argv[1:]
 six = ":" in address
 s = socket.socket(*((socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)))
 if source:
-    s.bind((source, 0))
+    s.bind(socket.getaddrinfo(source, None, s.family)[0][4])
 s.settimeout(0.1)
 body = struct.pack("!BBHHH", 128 if six else 8, 0, 0, 4711, 1)
 total = sum(struct.unpack("!4H", body))
@@ -84,7 +84,7 @@ again = 0
 try:
     while time.monotonic() < deadline:
         if time.monotonic() >= again:
-            s.sendto(body, (address, 0))
+            s.sendto(body, socket.getaddrinfo(address, None, s.family)[0][4])
             again = time.monotonic() + 0.4
         try:
             answer = s.recv(256)

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, reaches, serve
-from ansible_collections.unkey.vmcp.tests.netns import Namespace
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
 
@@ -194,6 +196,7 @@ def test_the_same_holds_for_ipv6(ground: Ground) -> None:
     assert web.member.mac in ground.host.run("ip", "neigh", "show", six), "who has it may say so"
 
 
+# Arguments: what it says that it has, and, if given, an address to hide that behind, in an extension header where the target would be without one.
 _ADVERTISE = """
 import socket, struct, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -207,6 +210,64 @@ total = sum(struct.unpack(f"!{len(body) // 2}H", body)) + sum(struct.unpack("!16
 while total >> 16:
     total = (total & 0xFFFF) + (total >> 16)
 body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
-head = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + link_local + everybody
-s.send(b"\\x33\\x33\\0\\0\\0\\1" + mac + b"\\x86\\xdd" + head + body)
+hidden = b"".join(socket.inet_pton(socket.AF_INET6, word) for word in sys.argv[2:])
+# Destination options of 24 octets: one of a kind that nobody knows, which is to be skipped.
+options = bytes([58, 2, 0x1E, 20, 0, 0, 0, 0]) + hidden if hidden else b""
+head = struct.pack("!IHBB", 6 << 28, len(options) + len(body), 60 if options else 58, 255) + link_local + everybody
+s.send(b"\\x33\\x33\\0\\0\\0\\1" + mac + b"\\x86\\xdd" + head + options + body)
 """
+
+
+@pytest.mark.parametrize("family", ["ipv4 and ipv6", "ipv6"])
+def test_nobody_has_the_link_local_address_of_gateway_or_neighbour(ground: Ground, family: str) -> None:
+    """By its link-local address guests know their router."""
+    ground.network(**{option: value for option, value in APPS.items() if option in family or option == "nat"})
+    web, evil = ground.vm("web"), ground.vm("evil")
+    for vm in (web, evil):
+        # The addresses that a kernel gives itself follow from the MAC address that the interface has when it comes up.
+        for words in (("link", "set", "eth0", "down"), ("-6", "addr", "flush", "dev", "eth0"), ("link", "set", "eth0", "up")):
+            vm.inside.run("ip", *words)
+    (gateway,) = _link_local(ground.host, "vn-apps")
+    own, others = _link_local(evil.inside, "eth0"), _link_local(web.inside, "eth0")
+    assert web.pings(f"{gateway}%eth0") and evil.pings(f"{others[0]}%eth0"), "as it should be, all hear each other"
+    for claimed, hearer, link in ((gateway, web.inside, "eth0"), (others[0], ground.host, "vn-apps")):
+        hearer.run("ip", "neigh", "replace", claimed, "lladdr", "02:00:00:00:00:07", "dev", link, "nud", "stale")
+        for behind in ([], [evil.member.addresses[-1]]):
+            evil.inside.run("python3", "-c", _ADVERTISE, claimed, *behind)
+            assert "02:00:00:00:00:07" in hearer.run("ip", "neigh", "show", claimed)
+        hearer.run("ip", "neigh", "del", claimed, "dev", link)
+    evil.inside.run("ip", "addr", "del", f"{own[0]}/64", "dev", "eth0")
+    evil.inside.run("ip", "addr", "add", f"{others[0]}/64", "dev", "eth0", "nodad")
+    assert not evil.pings(f"{gateway}%eth0", f"{others[0]}%eth0"), "a neighbour's link-local address"
+    evil.inside.run("ip", "addr", "del", f"{others[0]}/64", "dev", "eth0")
+    evil.inside.run("ip", "neigh", "flush", "dev", "eth0")
+    evil.inside.run("ip", "addr", "add", "fe80::7/64", "dev", "eth0", "nodad")
+    assert evil.pings(f"{gateway}%eth0", "fe80::7%eth0"), "one that a guest has made up is nobody's"
+
+
+def _link_local(namespace: Namespace, link: str) -> list[str]:
+    """Once the kernel has made sure that nobody else has it."""
+    deadline = time.monotonic() + 30
+    while True:
+        listed = json.loads(namespace.run("ip", "-j", "-6", "addr", "show", "dev", link, "scope", "link"))
+        found = [entry for one in listed for entry in one.get("addr_info", []) if "local" in entry]
+        if found and not any(entry.get("tentative") for entry in found):
+            return [entry["local"] for entry in found]
+        assert time.monotonic() < deadline, listed
+        time.sleep(0.1)
+
+
+def test_through_the_interface_that_is_named_and_no_other(ground: Ground) -> None:
+    with namespaces("lan") as (lan,):
+        wire(ground.host, "lan0", lan, "eth0")
+        ground.host.run("ip", "addr", "add", "192.0.2.2/24", "dev", "lan0")
+        lan.run("ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+        lan.run("ip", "route", "add", "10.80.0.0/24", "via", "192.0.2.2")
+        ground.network(**{**APPS, "nat": "wan0"})
+        web = ground.vm("web")
+        serve(ground.outside, 9000)
+        serve(lan, 9000)
+        assert web.reaches(OUTSIDE, 9000)
+        assert not web.reaches("192.0.2.1", 9000)
+        ground.network(nat=True)
+        assert web.reaches("192.0.2.1", 9000)
