@@ -135,6 +135,8 @@ def _flat(network: NetworkDefinition) -> dict[str, t.Any]:
             found.update({f"{key}.{inner}": item for inner, item in value.items()})
         else:
             found[key] = value
+    # As they are on this host: of hosts that share a vxlan each has another address, which moves when there are other peers.
+    found.update({family: own for family, own in (("ipv4", network.ipv4), ("ipv6", network.ipv6)) if own})
     found["ranges"] = network.ranges
     found["mtu"] = network.mtu
     return found
@@ -166,11 +168,11 @@ def _actions(situation: NetworkSituation, definition: NetworkDefinition, changed
 def _notices(situation: NetworkSituation, definition: NetworkDefinition) -> t.Iterator[str]:
     if situation.dns == "ended" and definition.dhcp:
         yield f"dnsmasq of network {situation.name} had ended, so guests could get no address and resolve no name. It is started again."
-    if situation.legacy_filter:
+    if situation.legacy:
         yield (
-            "This host has rules made with iptables-legacy, which cannot be read. If VMs on network "
-            f"{situation.name} cannot reach anything, run: iptables-legacy -I FORWARD -i {definition.bridge} -j ACCEPT; "
-            f"iptables-legacy -I FORWARD -o {definition.bridge} -j ACCEPT"
+            f"This host has rules made with iptables-legacy, which are not changed and may drop what VMs on network {situation.name} send. "
+            f"Run: {'; '.join(situation.legacy)}. Save them as you save your own, so that they are there after a reboot. "
+            "The host stays protected by the network's own rules."
         )
     if situation.firewalld and definition.bridge:
         yield (

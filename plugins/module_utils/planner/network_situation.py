@@ -61,7 +61,8 @@ class NetworkSituation:
     """One network and its host as found.
 
     C(definition) None: there is no such network; C(broken): why a definition that is there cannot be read. C(others): the host's other networks.
-    C(links_differ), C(rules_differ) …: what is not as the definition says, in words; () when all is. C(dns): C(running), C(ended) (it should run), C(off)."""
+    C(links_differ), C(rules_differ) …: what is not as the definition says, in words; () when all is. C(dns): C(running), C(ended) (it should run), C(off).
+    C(legacy): commands that would let the network pass rules which nft does not list."""
 
     name: str
     host: HostNetwork
@@ -77,7 +78,7 @@ class NetworkSituation:
     forwarding: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     blockers: tuple[Blocker, ...] = ()
     accepted: frozenset[tuple[str, str, str]] = frozenset()
-    legacy_filter: bool = False
+    legacy: tuple[str, ...] = ()
     firewalld: bool = False
     files_differ: bool = False
     persisted: t.Optional[bool] = None

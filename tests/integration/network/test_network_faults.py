@@ -48,13 +48,24 @@ table inet corporate {
     chain fw { type filter hook forward priority 5; policy drop; }
 }
 """
+# As the packages iptables-services and nftables of the Red Hat family do: what is left is rejected by a rule, not by a policy.
+_REJECTS = """
+table ip filter {
+    chain INPUT { type filter hook input priority filter; policy accept; ct state established accept; counter reject with icmpx admin-prohibited; }
+    chain FORWARD { type filter hook forward priority filter; policy accept; ct state established accept; log reject; }
+}
+"""
 
 
 def rules_of(ground: Ground, family: str, table: str, chain: str) -> int:
     return sum("rule" in entry for entry in json.loads(ground.host.run("nft", "-j", "list", "chain", family, table, chain))["nftables"])
 
 
-@pytest.mark.parametrize(("other", "place"), [(_DOCKER, ("ip", "filter", "DOCKER-USER")), (_UFW, ("ip", "filter", "FORWARD"))], ids=["docker", "ufw"])
+@pytest.mark.parametrize(
+    ("other", "place"),
+    [(_DOCKER, ("ip", "filter", "DOCKER-USER")), (_UFW, ("ip", "filter", "FORWARD")), (_REJECTS, ("ip", "filter", "FORWARD"))],
+    ids=["docker", "ufw", "a rule that rejects"],
+)
 def test_traffic_passes_where_another_firewall_drops(ground: Ground, other: str, place: tuple[str, str, str]) -> None:
     ground.host.run("nft", "-f", "-", given=other)
     before = rules_of(ground, *place)
@@ -74,6 +85,32 @@ def test_traffic_passes_where_another_firewall_drops(ground: Ground, other: str,
     assert web.reaches(OUTSIDE, 9000)
     ground.network(state="absent", force=True)
     assert rules_of(ground, *place) == before
+
+
+def test_rules_of_iptables_nft_that_reject_at_their_end_are_seen(ground: Ground) -> None:
+    if ground.host.try_("iptables-nft", "-A", "FORWARD", "-j", "REJECT").returncode:
+        pytest.skip("there is no iptables-nft that can reject here")
+    ground.network(**APPS)
+    web = ground.vm("web")
+    serve(ground.outside, 9000)
+    assert web.reaches(OUTSIDE, 9000)
+
+
+def test_rules_of_iptables_legacy_are_told_until_they_let_the_network_pass(ground: Ground) -> None:
+    if ground.host.try_("iptables-legacy", "-P", "FORWARD", "DROP").returncode:
+        pytest.skip("there is no iptables-legacy here, or no kernel that still takes its rules")
+    ground.host.run("iptables-legacy", "-P", "INPUT", "DROP")
+    ground.network(**APPS)
+    web = ground.vm("web")
+    serve(ground.outside, 9000)
+    assert not web.reaches(OUTSIDE, 9000) and not web.pings("10.80.0.1")
+    (warning,) = ground.warnings
+    commands = warning.partition("Run: ")[2].partition(". ")[0]
+    ground.host.run("sh", "-ec", commands)
+    assert web.reaches(OUTSIDE, 9000) and web.pings("10.80.0.1")
+    ground.warnings.clear()
+    assert not ground.network(**APPS)["changed"]
+    assert ground.warnings == []
 
 
 def test_firewalld_is_told_by_its_own_command(ground: Ground) -> None:

@@ -161,6 +161,21 @@ def test_a_change_that_interrupts_needs_leave_when_vms_are_on_the_network() -> N
     assert "would give the host the address of VM web" in violations(settled(definition, "web"), ipv4="10.80.0.10/24")["ipv4"]
 
 
+def test_another_peer_that_moves_the_hosts_own_address_interrupts() -> None:
+    """Each host's address is its place among the sorted peers, and the VMs on it have it as their gateway."""
+    fabric: dict[str, t.Any] = {"kind": "vxlan", "ipv4": "10.80.0.0/24", "range": ["10.80.0.10-10.80.0.99"]}
+    definition = defined(**fabric, vxlan={"id": 9, "peers": ["192.0.2.10", "192.0.2.20"]})
+    assert definition.ipv4 == "10.80.0.1/24"
+    later = plan(settled(definition, "web"), **fabric, vxlan={"id": 9, "peers": ["192.0.2.10", "192.0.2.20", "192.0.2.30"]})
+    assert later.disruption == "none"
+    before = {"id": 9, "peers": ["192.0.2.5", "192.0.2.10", "192.0.2.20"]}
+    with pytest.raises(FailedPrecondition, match=r"Changing ipv4 of network apps cuts off the VMs on it \(web\)"):
+        plan(settled(definition, "web"), **fabric, vxlan=before)
+    moved = plan(settled(definition, "web"), **fabric, vxlan=before, allow_disruption="restart")
+    assert moved.disruption == "restart"
+    assert (moved.diff()["before"]["ipv4"], moved.diff()["after"]["ipv4"]) == ("10.80.0.1/24", "10.80.0.2/24")
+
+
 def test_a_removal_names_who_uses_it() -> None:
     definition = defined(ipv4="10.80.0.1/24")
     with pytest.raises(FailedPrecondition, match=r"Network apps is used by 2 VMs: db, web\."):
@@ -201,4 +216,14 @@ def test_rules_are_what_was_asked_for_and_in_this_order() -> None:
     lines = [line.strip() for line in text.splitlines()]
     assert lines.index("meta l4proto { icmp, icmpv6 } counter reject with icmpx admin-prohibited") < lines.index("ip6 daddr fd00::/8 return")
     assert 'oifname "eth0" masquerade' in lines
+    assert 'oifname != "eth0" counter reject with icmpx no-route comment "the way out is eth0 alone"' in lines
     assert "tcp dport 53 accept" not in lines
+
+
+def test_rules_of_the_older_iptables_are_told_with_all_that_is_to_be_run() -> None:
+    definition = defined(ipv4="10.80.0.1/24", ipv6="fd00:80::1/64", dhcp=True)
+    asked = {"ipv4": "10.80.0.1/24", "ipv6": "fd00:80::1/64", "dhcp": True}
+    missing = ("iptables-legacy -I FORWARD -i vn-apps -j ACCEPT", "ip6tables-legacy -I INPUT -i vn-apps -j ACCEPT")
+    (notice,) = plan(dataclasses.replace(settled(definition), legacy=missing), **asked).notices
+    assert "Run: iptables-legacy -I FORWARD -i vn-apps -j ACCEPT; ip6tables-legacy -I INPUT -i vn-apps -j ACCEPT." in notice
+    assert plan(settled(definition), **asked).notices == ()

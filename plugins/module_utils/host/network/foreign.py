@@ -10,7 +10,6 @@ in another. Standard library only.
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing as t
 
 from ...errors import FailedPrecondition
@@ -26,17 +25,19 @@ if t.TYPE_CHECKING:
 # Where Docker wants other people's rules; it makes its own anew whenever it starts.
 _FOR_OTHERS = {"forward": "DOCKER-USER"}
 _HOOKS = ("forward", "input")
+_FIREWALLD = "firewalld"
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """C(accepted): where rules of ours are already, as they should be. C(handles): of all rules of ours. C(firewalld): it runs and does not know the bridge."""
+    """C(accepted): where rules of ours are already, as they should be. C(handles): of all rules of ours. C(firewalld): it runs and does not know the bridge.
+    C(legacy): commands that would make rules which the older iptables lacks."""
 
     blockers: tuple[Blocker, ...] = ()
     accepted: frozenset[tuple[str, str, str]] = frozenset()
     handles: tuple[tuple[str, str, str, int], ...] = ()
     firewalld: bool = False
-    legacy: bool = False
+    legacy: tuple[str, ...] = ()
 
 
 def mark(store: NetworkStore, name: str) -> str:
@@ -53,20 +54,32 @@ def look(store: NetworkStore, name: str, definition: t.Optional[NetworkDefinitio
     blockers = tuple(_blockers(entries, store, definition))
     counted = [(rule["family"], rule["table"], rule["chain"]) for rule in ours]
     accepted = frozenset(b.place for b in blockers if counted.count(b.place) == sum(len(rules_for(definition, o)) for o in blockers if o.place == b.place))
-    return Found(blockers, accepted, handles, _is_foreign_to_firewalld(entries, definition), _has_legacy_rules())
+    return Found(blockers, accepted, handles, _is_foreign_to_firewalld(entries, definition), tuple(_legacy(definition)))
 
 
 def _blockers(entries: t.Sequence[t.Mapping[str, t.Any]], store: NetworkStore, definition: NetworkDefinition) -> t.Iterator[Blocker]:
     chains = [entry["chain"] for entry in entries if "chain" in entry]
+    last = {(rule["family"], rule["table"], rule["chain"]): rule for entry in entries if (rule := entry.get("rule"))}
     named = {(chain["family"], chain["table"], chain["name"]) for chain in chains}
     for chain in chains:
         hook = chain.get("hook")
-        if hook not in _HOOKS or chain.get("policy") != "drop" or chain["table"] == store.table or chain["family"] not in _families(definition):
+        if hook not in _HOOKS or chain["table"] == store.table or chain["table"] == _FIREWALLD or chain["family"] not in _families(definition):
+            continue
+        if chain.get("policy") != "drop" and not _refuses_all(last.get((chain["family"], chain["table"], chain["name"]))):
             continue
         place = (chain["family"], chain["table"], _FOR_OTHERS.get(hook, ""))
         blocker = Blocker(hook, place if place in named else (chain["family"], chain["table"], chain["name"]))
         if rules_for(definition, blocker):
             yield blocker
+
+
+def _refuses_all(rule: t.Optional[t.Mapping[str, t.Any]]) -> bool:
+    """Whether a chain's last rule is what a policy would be: many write a reject there, since a policy can only drop."""
+    if rule is None:
+        return False
+    words = [word for word in rule["expr"] if not word.keys() & {"counter", "log"}]
+    # The last is iptables-nft's own.
+    return len(words) == 1 and ("drop" in words[0] or "reject" in words[0] or (words[0].get("xt") or {}).get("name") == "REJECT")
 
 
 def _families(definition: NetworkDefinition) -> tuple[str, ...]:
@@ -130,14 +143,25 @@ def _load(text: str, name: str) -> None:
 
 def _is_foreign_to_firewalld(entries: t.Sequence[t.Mapping[str, t.Any]], definition: NetworkDefinition) -> bool:
     """firewalld makes its table anew at each reload, so only what it knows itself lasts: which zone an interface is in."""
-    rules = [entry["rule"] for entry in entries if "rule" in entry and entry["rule"]["table"] == "firewalld"]
+    rules = [entry["rule"] for entry in entries if "rule" in entry and entry["rule"]["table"] == _FIREWALLD]
     return bool(rules) and definition.kind in ("bridge", "vxlan") and not any(f"'{definition.bridge}'" in str(rule["expr"]) for rule in rules)
 
 
-def _has_legacy_rules() -> bool:
-    """Rules of the older iptables, which nft does not list."""
-    path = "/proc/net/ip_tables_names"
+def _legacy(definition: NetworkDefinition) -> t.Iterator[str]:
+    """Rules of the older iptables nft does not list. Whether one of ours is among them its own program says by its exit code, once somebody has put it there."""
+    if definition.kind not in ("bridge", "vxlan") and not _bridged_traffic_is_filtered():
+        return
+    for tool, tables, there in (("iptables-legacy", "ip_tables_names", definition.ipv4), ("ip6tables-legacy", "ip6_tables_names", definition.ipv6)):
+        if not (there or _bridged_traffic_is_filtered()) or not _has_filter(f"/proc/thread-self/net/{tables}"):
+            continue
+        for chain, way in (("FORWARD", "-i"), ("FORWARD", "-o"), *([("INPUT", "-i")] if definition.kind in ("bridge", "vxlan") else [])):
+            rule = f"{chain} {way} {definition.bridge} -j ACCEPT"
+            if not programs.agrees([tool, "--wait", "5", "-C", *rule.split()]):
+                yield f"{tool} -I {rule}"
+
+
+def _has_filter(path: str) -> bool:
     try:
-        return os.path.exists(path) and "filter" in read_kernel(path).split()
-    except PermissionError:
+        return "filter" in read_kernel(path).split()
+    except (FileNotFoundError, PermissionError):
         return False

@@ -83,7 +83,7 @@ def compared(store: NetworkStore, found: NetworkSituation, definition: NetworkDe
         blockers=foreigners.blockers,
         accepted=foreigners.accepted,
         firewalld=foreigners.firewalld,
-        legacy_filter=foreigners.legacy,
+        legacy=foreigners.legacy,
         persisted=units.is_persistent(found.name, definition.dhcp) if found.supervisor == "systemd" else None,
     )
 

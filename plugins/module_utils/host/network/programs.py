@@ -60,6 +60,17 @@ def run(words: t.Sequence[str], given: str = "", timeout_s: float = COMMAND_TIME
     return done.stdout.decode("utf-8", "replace")
 
 
+def agrees(words: t.Sequence[str]) -> bool:
+    """Whether a program that is asked something ends with 0; one that is not there does not."""
+    if not is_there(words[0]):
+        return False
+    try:
+        run(words)
+    except RefusedError:
+        return False
+    return True
+
+
 def nft_commands(commands: t.Sequence[t.Mapping[str, t.Any]], timeout_s: float = COMMAND_TIMEOUT_S) -> None:
     """One transaction. RefusedError when the kernel takes none of it."""
     if commands:
