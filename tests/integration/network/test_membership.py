@@ -123,6 +123,14 @@ def test_a_network_that_is_not_up_says_so_and_takes_the_vm_once_it_is(host: Name
     assert not os.path.exists(store.files("apps").unapplied)
 
 
+def test_who_leaves_needs_no_rules(host: Namespace, store: NetworkStore) -> None:
+    host.call(join, store, {"apps": [member("web"), member(1)]}, soon())
+    host.run("nft", "flush", "ruleset")
+    host.call(leave_all, store, ["web"], soon())
+    assert [m.vm for m in store.members("apps")] == ["vm-1"]
+    assert not os.path.exists(store.files("apps").unapplied)
+
+
 def test_two_hundred_at_once_from_many_tasks_share_no_address(host: Namespace, store: NetworkStore) -> None:
     threads = [threading.Thread(target=host.call, args=(join, store, {"apps": [member(n) for n in range(part, 200, 8)]}, soon())) for part in range(8)]
     for thread in threads:

@@ -189,6 +189,9 @@ def _tell_kernel(store: NetworkStore, changes: t.Sequence[_Change], deadline: fl
     try:
         programs.nft_commands(commands, deadline - time.monotonic())
     except programs.RefusedError as exc:
+        if not any(change.moved(change.after) for change in changes) and not programs.nft_list("-t", "table", "bridge", store.table):
+            # Somebody has emptied the host's tables, and with them all that those who leave had in ours.
+            return
         names = ", ".join(sorted(change.network.name for change in changes))
         raise FailedPrecondition(
             f"The rules of network {names} do not take VMs: {exc}. If it is not up (unkey.vmcp.vmcp_network_info tells), "
