@@ -80,7 +80,7 @@ class _Task:
         plan = plan_network(self.request, found)
         if plan.actions and plan.definition is not None:
             # Only now: it is tried, which is not worth it for a network that is as it should be.
-            plan = dataclasses.replace(plan, would_need=(*plan.would_need, *kernel.lacks(plan.definition)))
+            plan = dataclasses.replace(plan, would_need=(*plan.would_need, *kernel.lacks(plan.definition, may_load=self.call.act)))
         return found, plan
 
     def _settled(self, plan: NetworkPlan) -> NetworkSituation:

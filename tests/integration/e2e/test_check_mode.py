@@ -15,8 +15,10 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, Results, Tree, task
+from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")]
 
@@ -54,11 +56,12 @@ def own(ground: Playground, top: pathlib.Path) -> str:
 
 
 def read_only(ground: Playground, own: str, tasks: list[Tree]) -> Results:
-    ground.prefix, ground.records = ("unshare", "-m", "sh", "-ec", _READ_ONLY, own), pathlib.Path(own)
+    before, ground.records = ground.prefix, pathlib.Path(own)
+    ground.prefix = (*before, "unshare", "-m", "sh", "-ec", _READ_ONLY, own)
     try:
         return ground.play(tasks, arguments=["--check"])
     finally:
-        ground.prefix, ground.records = (), None
+        ground.prefix, ground.records = before, None
 
 
 def test_nothing_can_be_written_and_nothing_is(ground: Playground, own: str, qemu: Vmm, guest: t.Callable[..., str], top: pathlib.Path) -> None:
@@ -110,3 +113,79 @@ def test_nothing_can_be_written_and_nothing_is(ground: Playground, own: str, qem
     (seen,) = results.ok("info")["vms"]
     assert seen["state"] == "running"
     assert trace(ground, patience_s=0) == before
+
+
+def test_networks_are_only_looked_at(ground: Playground, own: str, qemu: Vmm, guest: t.Callable[..., str]) -> None:
+    lack = why_no_namespace("nft", "dnsmasq")
+    if lack:
+        pytest.skip(lack)
+    with namespaces("host", "out") as (host, outside):
+        wire(host, "up0", outside, "up0")
+        host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
+        host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+        ground.prefix = host.prefix
+        try:
+            _only_looks_at_networks(ground, own, host, guest("halt"))
+            assert not ground.remove_all()
+        finally:
+            ground.kill_all()
+            ground.prefix = ()
+
+
+def _only_looks_at_networks(ground: Playground, own: str, host: Namespace, kernel: str) -> None:
+    apps: Tree = {"name": "apps", "ipv4": "10.80.0.1/24", "ipv6": "fd00:80::1/64", "nat": True, "dhcp": True, "isolate": True}
+    fabric: Tree = {"name": "fabric", "kind": "vxlan", "ipv4": "10.90.0.0/16", "vxlan": {"id": 90, "peers": ["192.0.2.1", "192.0.2.2"]}}
+    vm: Tree = {"backend": "qemu", "memory": "128M", "kernel": kernel, "networks": ["apps"]}
+    nothing = _network_of(ground, host)
+    asked = [
+        task("new", "vmcp_network", **apps),
+        task("between hosts", "vmcp_network", **fabric),
+        task("on a card", "vmcp_network", name="lan", kind="macvtap", interface="up0"),
+    ]
+    results = read_only(ground, own, [*asked, task("not there", "vmcp_network", name="gone", state="absent"), task("info", "vmcp_network_info")])
+    for step in asked:
+        assert results.ok(step["name"])["changed"], step
+    assert not results.ok("not there")["changed"] and results.ok("info")["networks"] == []
+    assert _network_of(ground, host) == nothing
+    assert not pathlib.Path(ground.state).exists() and not pathlib.Path(f"{ground.run_dir}.locks").exists()
+
+    made = ground.play([task("network", "vmcp_network", **apps), task("between", "vmcp_network", **fabric), task("vm", name="web", state="present", **vm)])
+    for name in ("network", "between", "vm"):
+        made.ok(name)
+    before = _network_of(ground, host)
+    asked = [
+        task("policy", "vmcp_network", name="apps", isolate=False, egress={"default": "deny"}, forward=[{"host_port": 80, "vm": "web"}]),
+        task("moved", "vmcp_network", name="apps", ipv4="10.80.0.254/24", allow_disruption="restart"),
+        task("without names", "vmcp_network", name="apps", dhcp=False, nat=False),
+        task("smaller", "vmcp_network", name="fabric", mtu=1300),
+        task("removed", "vmcp_network", name="apps", state="absent", force=True),
+        task("another", name="db", state="running", **vm),
+        task("off", name="web", config={"network": []}),
+        task("gone", name="web", state="absent"),
+    ]
+    results = read_only(ground, own, [*asked, task("as it is", "vmcp_network", **apps), task("info", "vmcp_network_info")])
+    for step in asked:
+        assert results.ok(step["name"])["changed"], step
+    assert not results.ok("as it is")["changed"]
+    assert [network["name"] for network in results.ok("info")["networks"]] == ["apps", "fabric"]
+    assert _network_of(ground, host) == before
+    ended = ground.play(
+        [task("vm", name="web", state="absent"), *(task(name, "vmcp_network", name=name, state="absent") for name in ("apps", "fabric"))],
+    )
+    for name in ("vm", "apps", "fabric"):
+        ended.ok(name)
+
+
+def _network_of(ground: Playground, host: Namespace) -> Tree:
+    """All that a network is made of, with the times of its files."""
+    files = pathlib.Path(ground.state).glob("networks/**/*")
+    return {
+        "files": sorted((str(path), path.stat().st_mtime_ns) for path in files),
+        "links": host.run("ip", "-o", "link"),
+        # Without link-local ones, which come by themselves some time after an interface is up.
+        "addresses": [line for line in host.run("ip", "-o", "addr").splitlines() if " fe80:" not in line],
+        "routes": [line for family in ("-4", "-6") for line in host.run("ip", family, "route").splitlines() if "fe80:" not in line],
+        "rules": [line for line in host.run("nft", "list", "ruleset").splitlines() if "counter packets" not in line],
+        "forwarding": host.run("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"),
+        "processes": host.pids(),
+    }

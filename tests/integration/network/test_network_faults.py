@@ -51,7 +51,7 @@ table inet corporate {
 # As the packages iptables-services and nftables of the Red Hat family do: what is left is rejected by a rule, not by a policy.
 _REJECTS = """
 table ip filter {
-    chain INPUT { type filter hook input priority filter; policy accept; ct state established accept; counter reject with icmpx admin-prohibited; }
+    chain INPUT { type filter hook input priority filter; policy accept; ct state established accept; counter reject with icmp host-prohibited; }
     chain FORWARD { type filter hook forward priority filter; policy accept; ct state established accept; log reject; }
 }
 """

@@ -148,7 +148,7 @@ def _is_foreign_to_firewalld(entries: t.Sequence[t.Mapping[str, t.Any]], definit
 
 
 def _legacy(definition: NetworkDefinition) -> t.Iterator[str]:
-    """Rules of the older iptables nft does not list. Whether one of ours is among them its own program says by its exit code, once somebody has put it there."""
+    """Rules of the older iptables nft does not list. Whether somebody has put one of ours among them its own program says by its exit code."""
     if definition.kind not in ("bridge", "vxlan") and not _bridged_traffic_is_filtered():
         return
     for tool, tables, there in (("iptables-legacy", "ip_tables_names", definition.ipv4), ("ip6tables-legacy", "ip6_tables_names", definition.ipv6)):

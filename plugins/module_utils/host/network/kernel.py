@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import typing as t
 
 from ...errors import Violation
-from ...planner.network_links import wanted_links
+from ...planner.network_links import KERNEL_MODULES, wanted_links
+from ..files import read_kernel
 from . import programs
 from .netlink import no_kind
 
@@ -24,7 +27,10 @@ _TRIES = {
 }
 
 
-def has(kind: str) -> bool:
+def has(kind: str, *, may_load: bool = True) -> bool:
+    """C(may_load): trying loads the kernel's module, where it is there and not loaded yet. A look that is to change nothing is content with its being there."""
+    if not may_load and _is_there(KERNEL_MODULES[kind]):
+        return True
     try:
         programs.run(["unshare", "--net", "--", "/bin/sh", "-c", _TRIES[kind]])
     except programs.RefusedError:
@@ -32,8 +38,25 @@ def has(kind: str) -> bool:
     return True
 
 
-def lacks(definition: NetworkDefinition) -> list[Violation]:
-    """The types of interfaces that the network needs and the kernel does not have, each with its module."""
+def _is_there(module: str) -> bool:
+    """Whether a module is loaded, or can be: it is among those of the running kernel."""
+    if os.path.exists(f"/sys/module/{module}"):
+        return True
+    directory = f"/lib/modules/{os.uname().release}"
+    name = re.compile(rf"(?:^|/){re.escape(module)}\.ko(?:\.\w+)?(?::|$)", re.MULTILINE)
+    return any(name.search(_text(f"{directory}/{listing}")) for listing in ("modules.dep", "modules.builtin"))
+
+
+def _text(path: str) -> str:
+    """Empty where it cannot be read, as in most containers: then it is tried."""
+    try:
+        return read_kernel(path)
+    except OSError:
+        return ""
+
+
+def lacks(definition: NetworkDefinition, *, may_load: bool = True) -> list[Violation]:
+    """The types of interfaces that the network needs and the kernel does not have, each with its module. C(may_load): as of C(has)."""
     kinds = {link.kind for link in wanted_links(definition) if link.kind} | ({"macvtap"} if definition.kind == "macvtap" else set())
     fields = {"vlan": "vlan", "vxlan": "vxlan"}
-    return [Violation(fields.get(kind, "kind"), no_kind(kind)) for kind in sorted(kinds) if not has(kind)]
+    return [Violation(fields.get(kind, "kind"), no_kind(kind)) for kind in sorted(kinds) if not has(kind, may_load=may_load)]
