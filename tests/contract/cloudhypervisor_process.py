@@ -14,37 +14,21 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import time
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.driver import Driver
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec, Paths
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, PATIENCE_S, VmmProcess, binaries, soon, until, why_not_real
 from ansible_collections.unkey.vmcp.tests.fakes import ch_remote
 from ansible_collections.unkey.vmcp.tests.fakes import cloudhypervisor as fake
 from ansible_collections.unkey.vmcp.tests.fakes.openapi import find
-from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
 
-GREETING = "hello from the guest"
-PATIENCE_S = 20.0
 UID = 70001
 TAP = "vmtest0"
-
-
-def why_not_real() -> str | None:
-    """Why the real binary is not run here; None when it is."""
-    for name in ("cloud-hypervisor", "ch-remote"):
-        if shutil.which(name) is None:
-            return f"there is no {name} on PATH"
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR))
-    except OSError as exc:
-        return f"/dev/kvm does not open: {exc.strerror}"
-    return None
 
 
 def why_not_jailed() -> str | None:
@@ -59,11 +43,8 @@ def why_not_jailed() -> str | None:
     return None
 
 
-_WHY_NOT = why_not_real()
-BINARIES = [
-    pytest.param("fake", id="fake"),
-    pytest.param("real", id="real", marks=[pytest.mark.real, pytest.mark.skipif(_WHY_NOT is not None, reason=f"real Cloud Hypervisor not run: {_WHY_NOT}")]),
-]
+_WHY_NOT = why_not_real("cloud-hypervisor", "ch-remote")
+BINARIES = binaries("Cloud Hypervisor", _WHY_NOT)
 REAL_JAILED = [
     pytest.mark.root,
     pytest.mark.real,
@@ -84,59 +65,15 @@ exec setpriv --reuid {UID} --regid {UID} --clear-groups --no-new-privs --inh-cap
 """
 
 
-def soon(seconds: float = PATIENCE_S) -> float:
-    return time.monotonic() + seconds
-
-
-def until(condition: t.Callable[[], bool], what: str) -> None:
-    deadline = soon()
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in {PATIENCE_S} s"
-        time.sleep(0.01)
-
-
-class Vmm:
+class Vmm(VmmProcess):
     """One Cloud Hypervisor, fake or real, in a directory of the test."""
 
     def __init__(self, which: str, directory: pathlib.Path) -> None:
-        self.which = which
-        self.directory = directory
-        self.driver = Driver()
-        self.layout: VmLayout = Layout(state_dir=str(directory / "state"), run_dir=str(directory / "run")).vm("web-1")
-        self.process: subprocess.Popen[bytes] | None = None
-        for needed in (self.layout.dir, self.layout.sockets):
-            pathlib.Path(needed).mkdir(parents=True)
+        super().__init__(which, directory, Driver())
         self.binary = str(fake.install(directory)) if which == "fake" else t.cast(str, shutil.which("cloud-hypervisor"))
         self.remote = str(ch_remote.install(directory)) if which == "fake" else t.cast(str, shutil.which("ch-remote"))
         document = "" if which == "real" or find(fake.DOCUMENT) else " (not checked against the API document, which is not beside the clone)"
         print(f"runs the {which} Cloud Hypervisor{document}")
-
-    @property
-    def socket(self) -> str:
-        return self.layout.api_socket
-
-    @property
-    def console(self) -> str:
-        return pathlib.Path(self.layout.console_log).read_bytes().decode("utf-8", "replace")
-
-    @property
-    def log(self) -> str:
-        return pathlib.Path(self.layout.vmm_log).read_text(encoding="utf-8")
-
-    def kernel(self, then: str = "halt") -> str:
-        path = self.directory / f"{then}.elf"
-        path.write_bytes(pvh_guest(GREETING, then))
-        return str(path)
-
-    def disk(self, name: str = "disk.img") -> str:
-        path = self.directory / name
-        path.write_bytes(bytes(1 << 20))
-        return str(path)
-
-    def config(self, then: str = "halt", **parts: t.Any) -> VmConfig:
-        """A configuration with that guest; C(parts) over it."""
-        boot = {"kernel_path": self.kernel(then), **parts.pop("boot", {})}
-        return VmConfig.model_validate({"memory": {"size_bytes": "128M"}, **parts, "boot": boot})
 
     def definition(self, **generated: t.Any) -> Definition:
         helpers = {"ch-remote": self.remote}
@@ -203,15 +140,3 @@ class Vmm:
 
     def state(self) -> str:
         return self.driver.observe(self.socket, soon(), None).state
-
-    def ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
-
-    def exit_code(self) -> int:
-        assert self.process is not None
-        return self.process.wait(PATIENCE_S)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(PATIENCE_S)

@@ -13,7 +13,8 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.backends.unix_http impo
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, InvalidArgument, Unavailable
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import changed_fields, fill_defaults, merge_config
-from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import BINARIES, Vmm, soon, until
+from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import BINARIES, Vmm
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import soon, until
 
 
 @pytest.fixture(params=BINARIES)
@@ -21,7 +22,7 @@ def vmm(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> t.Iterator[Vm
     started = Vmm(request.param, tmp_path)
     started.empty()
     yield started
-    started.stop()
+    started.close()
 
 
 def test_define_boot_shut_down_boot_again_remove(vmm: Vmm) -> None:

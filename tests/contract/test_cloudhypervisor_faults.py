@@ -12,14 +12,15 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.unix_http import Connection
-from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import GREETING, Vmm, soon
+from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import Vmm
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, soon
 
 
 @pytest.fixture
 def vmm(tmp_path: pathlib.Path) -> t.Iterator[Vmm]:
     started = Vmm("fake", tmp_path)
     yield started
-    started.stop()
+    started.close()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,6 @@ def test_nobody_behind_the_socket_is_unavailable(vmm: Vmm) -> None:
         with pytest.raises(errors.Unavailable, match="There is no socket"):
             call(vmm.socket, soon())
     vmm.empty()
-    vmm.stop()
+    vmm.close()
     with pytest.raises(errors.Unavailable, match="has ended"):
         vmm.driver.observe(vmm.socket, soon())

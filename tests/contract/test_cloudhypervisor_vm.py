@@ -19,14 +19,15 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, Unavailable
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
-from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import BINARIES, GREETING, REAL_JAILED, TAP, UID, Vmm, soon, until
+from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import BINARIES, REAL_JAILED, TAP, UID, Vmm
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, soon, until
 
 
 @pytest.fixture(params=BINARIES)
 def vmm(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> t.Iterator[Vmm]:
     started = Vmm(request.param, tmp_path)
     yield started
-    started.stop()
+    started.close()
 
 
 def test_boots_and_greets_on_the_console_log(vmm: Vmm) -> None:
@@ -186,7 +187,7 @@ def test_a_stale_socket_is_no_obstacle_and_a_live_one_is(vmm: Vmm) -> None:
     second = vmm.command((vmm.binary, "--api-socket", "path=vmm/api.sock"))
     assert second.returncode == 1
     assert "already in use by another running instance" in second.stderr
-    vmm.stop()
+    vmm.close()
     assert pathlib.Path(vmm.socket).exists()
     vmm.process = None
     vmm.empty()
@@ -228,7 +229,7 @@ class TestJailed:
         with tempfile.TemporaryDirectory(prefix="vmcp-") as directory:
             started = Vmm("real", pathlib.Path(directory))
             yield started
-            started.stop()
+            started.close()
 
     @pytest.mark.parametrize("output", ["file", "tty", "socket"])
     def test_boots_with_landlock_and_a_tap_as_its_own_uid(self, vmm: Vmm, output: str) -> None:

@@ -23,7 +23,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.tests.contract.firecracker_process import GREETING, soon, until, why_not_real
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, soon, until, why_not_real
 from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
 
 UID = 70_777
@@ -33,7 +33,7 @@ ISOLATION = Isolation(uid=UID, jail=True, seccomp=True)
 def _why_not() -> str | None:
     if os.geteuid() != 0:
         return "the jailer needs root"
-    return "there is no jailer on PATH" if shutil.which("jailer") is None else why_not_real()
+    return "there is no jailer on PATH" if shutil.which("jailer") is None else why_not_real("firecracker")
 
 
 _WHY_NOT = _why_not()

@@ -13,7 +13,8 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
-from ansible_collections.unkey.vmcp.tests.contract.firecracker_process import BINARIES, GREETING, PATIENCE_S, Vmm, soon, until
+from ansible_collections.unkey.vmcp.tests.contract.firecracker_process import BINARIES, Vmm
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, PATIENCE_S, soon, until
 from ansible_collections.unkey.vmcp.tests.fakes.firecracker import DOCUMENT
 from ansible_collections.unkey.vmcp.tests.fakes.openapi import find
 

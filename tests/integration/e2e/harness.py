@@ -30,6 +30,25 @@ GREETING = "hello from the guest"
 Tree = dict[str, t.Any]
 
 
+def ansible_environment(top: pathlib.Path, path: t.Sequence[str], plugins: pathlib.Path, callback: str) -> dict[str, str]:
+    """For an Ansible that has this collection and this callback plugin, keeps all of its own below C(top), and inherits nothing of whoever runs the tests but
+    what is foreign to it. C(path): directories before those of PATH."""
+    own = ("ANSIBLE_", "UNKEY_VMCP_", "PYTEST_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(own)},
+        "HOME": str(top),
+        "LC_ALL": "C.UTF-8",
+        "PATH": os.pathsep.join((*path, os.environ.get("PATH", os.defpath))),
+        "ANSIBLE_HOME": str(top / "ansible"),
+        "ANSIBLE_LOCAL_TEMP": str(top / "ansible" / "tmp"),
+        "ANSIBLE_REMOTE_TMP": str(top / "ansible" / "tmp"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(plugins),
+        "ANSIBLE_CALLBACKS_ENABLED": callback,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT),
+        "ANSIBLE_RETRY_FILES_ENABLED": "false",
+    }
+
+
 class Result(dict[str, t.Any]):
     """One task's full result, with what the harness knows about it. C(touched): files that changed meanwhile."""
 
@@ -158,22 +177,10 @@ class Playground:
         return Results([Result(json.loads(line)) for line in lines], ended.stdout)
 
     def _environ(self, record: pathlib.Path) -> dict[str, str]:
-        foreign = ("ANSIBLE_", "UNKEY_VMCP_", "PYTEST_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {
-            **inherited,
-            "HOME": str(self.top),
-            "LC_ALL": "C.UTF-8",
-            "PATH": os.pathsep.join((*self.path, os.environ.get("PATH", os.defpath))),
-            "ANSIBLE_HOME": str(self.top / "ansible"),
-            "ANSIBLE_LOCAL_TEMP": str(self.top / "ansible" / "tmp"),
-            "ANSIBLE_REMOTE_TMP": str(self.top / "ansible" / "tmp"),
-            "ANSIBLE_CALLBACK_PLUGINS": str(PLUGINS),
-            "ANSIBLE_CALLBACKS_ENABLED": "vmcp_record",
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT),
+            **ansible_environment(self.top, self.path, PLUGINS, "vmcp_record"),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
-            "ANSIBLE_RETRY_FILES_ENABLED": "false",
             "VMCP_E2E_RECORD": str(record),
             "VMCP_E2E_WATCH": f"{self.state}:{self.run_dir}:{self.run_dir}.locks",
             **self.environment,

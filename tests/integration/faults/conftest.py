@@ -21,43 +21,31 @@ def firecracker(ground: Playground) -> Vmm:
     return use("firecracker", ground)
 
 
-def _built(tmp_path_factory: pytest.TempPathFactory, name: str) -> t.Iterator[BuiltModule]:
-    made = build(tmp_path_factory.mktemp(name), name)
-    yield made
-    made.stop()
+def _builder(name: str, scope: t.Literal["session", "module"]) -> t.Callable[..., BuiltModule]:
+    """A fixture: the module as Ansible ships it to a host, built once."""
+
+    def built(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
+        made = build(tmp_path_factory.mktemp(name), name)
+        yield made
+        made.stop()
+
+    return pytest.fixture(scope=scope)(built)
 
 
-@pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
-    yield from _built(tmp_path_factory, "vmcp_vm")
+def _on_ground(builder: str) -> t.Callable[..., BuiltModule]:
+    """A fixture: what that one has built, on this test's directories."""
+
+    def on_ground(request: pytest.FixtureRequest, ground: Playground) -> BuiltModule:
+        built: BuiltModule = request.getfixturevalue(builder)
+        built.options = dict(ground.dirs)
+        return built
+
+    return pytest.fixture(on_ground)
 
 
-@pytest.fixture
-def module(built_once: BuiltModule, ground: Playground) -> BuiltModule:
-    """C(vmcp_vm) as Ansible ships it to a host, on this test's directories."""
-    built_once.options = dict(ground.dirs)
-    return built_once
-
-
-@pytest.fixture(scope="module")
-def many_built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
-    yield from _built(tmp_path_factory, "vmcp_vms")
-
-
-@pytest.fixture
-def many(many_built_once: BuiltModule, ground: Playground) -> BuiltModule:
-    """C(vmcp_vms), likewise."""
-    many_built_once.options = dict(ground.dirs)
-    return many_built_once
-
-
-@pytest.fixture(scope="module")
-def disk_built_once(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[BuiltModule]:
-    yield from _built(tmp_path_factory, "vmcp_disk")
-
-
-@pytest.fixture
-def disks(disk_built_once: BuiltModule, ground: Playground) -> BuiltModule:
-    """C(vmcp_disk), likewise."""
-    disk_built_once.options = dict(ground.dirs)
-    return disk_built_once
+built_vm = _builder("vmcp_vm", "session")
+module = _on_ground("built_vm")
+built_vms = _builder("vmcp_vms", "module")
+many = _on_ground("built_vms")
+built_disk = _builder("vmcp_disk", "module")
+disks = _on_ground("built_disk")

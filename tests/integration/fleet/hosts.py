@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import sys
 import time
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, RUN_S, Playground, run_in_group
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, RUN_S, Playground, ansible_environment, run_in_group
 
 Tree = dict[str, t.Any]
 PLAYBOOKS = ROOT / "playbooks"
+PLUGINS = pathlib.Path(__file__).resolve().parent / "callback_plugins"
 # Options of tasks that a test has beside those of a playbook.
 OF_A_HOST = {"state_dir": "{{ vmcp_state_dir }}", "run_dir": "{{ vmcp_run_dir }}"}
 
@@ -105,20 +105,8 @@ class Hosts:
         return self.play(str(book))
 
     def _environ(self, record: pathlib.Path, stats: pathlib.Path) -> dict[str, str]:
-        foreign = ("ANSIBLE_", "UNKEY_VMCP_", "PYTEST_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {
-            **inherited,
-            "HOME": str(self.top),
-            "LC_ALL": "C.UTF-8",
-            "PATH": os.pathsep.join((*self.path, os.environ.get("PATH", os.defpath))),
-            "ANSIBLE_HOME": str(self.top / "ansible"),
-            "ANSIBLE_LOCAL_TEMP": str(self.top / "ansible" / "tmp"),
-            "ANSIBLE_REMOTE_TMP": str(self.top / "ansible" / "tmp"),
-            "ANSIBLE_CALLBACK_PLUGINS": str(pathlib.Path(__file__).resolve().parent / "callback_plugins"),
-            "ANSIBLE_CALLBACKS_ENABLED": "fleet_record",
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT),
-            "ANSIBLE_RETRY_FILES_ENABLED": "false",
+            **ansible_environment(self.top, self.path, PLUGINS, "fleet_record"),
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_NOCOLOR": "1",
             "FLEET_RECORD": str(record),
