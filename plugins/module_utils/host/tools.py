@@ -25,7 +25,7 @@ NOBODY = 65534
 # Enough for e2fsck on a disk of many TiB.
 _MEMORY_BYTES = 4 << 30
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-# Tool -> the package that has it, as Debian and Red Hat call it.
+# Program -> the package that has it, as Debian and Red Hat call it, where that is not its own name.
 PACKAGES = {
     "mke2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
@@ -42,6 +42,12 @@ PACKAGES = {
     "lvextend": "lvm2",
     "lvremove": "lvm2",
     "lvs": "lvm2",
+    "mksquashfs": "squashfs-tools",
+    "apt-get": "apt, so this distribution's packages cannot be fetched: use 'url' or 'path'",
+    "apt-cache": "apt, so this distribution's packages cannot be fetched: use 'url' or 'path'",
+    "dpkg-deb": "dpkg",
+    "rpmkeys": "rpm",
+    "rpm2cpio": "rpm",
 }
 
 
@@ -65,7 +71,7 @@ def run(
     user: t.Optional[int] = None,
 ) -> str:
     """What the tool prints. C(doing) completes the sentence "Cannot …". C(codes): exit codes that are no failure. C(user): for what is not to be trusted:
-    the uid (and gid) that it runs as where we are root, without a way back and with bounded memory.
+    the uid (and gid) that it runs as where we are root, without a way back and with bounded memory. Only then is it ended with us: LVM must not be cut off.
 
     FailedPrecondition with the tool's last words, DeadlineExceeded when it does not end."""
     binary = find(tool)
@@ -81,7 +87,7 @@ def run(
             env=environment,
             check=False,
             pass_fds=pass_fds,
-            **(_confined(user) if user is not None else {}),
+            **(bounds(Limits(memory=_MEMORY_BYTES, user=user)) if user is not None else {}),
         )
     except subprocess.TimeoutExpired as exc:
         raise DeadlineExceeded(f"Cannot {doing}: {tool} did not end within {timeout_s:.0f} s. Look at the host's disks and run the task again.") from exc
@@ -94,22 +100,33 @@ def run(
     return _printable(done.stdout)
 
 
-def as_user(user: int) -> dict[str, t.Any]:
-    """Options of subprocess to run as this uid (and gid), where we are root: others cannot change theirs."""
-    return {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
+class Limits(t.NamedTuple):
+    """Of one run. C(memory): address space in bytes. C(file): bytes of the largest file. C(user): uid (and gid) to run as where we are root, without a way
+    back: others cannot change theirs."""
+
+    memory: int = resource.RLIM_INFINITY
+    file: int = resource.RLIM_INFINITY
+    user: t.Optional[int] = None
 
 
-def _confined(user: int) -> dict[str, t.Any]:
-    """Options of subprocess. Here and not in a wrapper: setpriv would be one more program that hosts may lack."""
+def bounds(limits: Limits) -> dict[str, t.Any]:
+    """Options of subprocess for a program that is bounded so, and ends with us. Not by setpriv and prlimit: hosts may lack them."""
     libc = ctypes.CDLL(None, use_errno=True)
 
+    # What runs before the program takes no lock that another thread could hold: there are none.
     def confine() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        for which, most in ((resource.RLIMIT_AS, limits.memory), (resource.RLIMIT_FSIZE, limits.file), (resource.RLIMIT_CORE, 0)):
+            hard = resource.getrlimit(which)[1]
+            if most != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or most < hard):
+                resource.setrlimit(which, (most, most))
+        if limits.user is not None:
+            libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    return {"preexec_fn": confine, "cwd": "/", **as_user(user)}
+    if limits.user is None:
+        return {"preexec_fn": confine}
+    drop = {"user": limits.user, "group": limits.user, "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"preexec_fn": confine, "cwd": "/", **drop}
 
 
 def _printable(body: bytes) -> str:

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -18,41 +16,24 @@ from ...errors import DeadlineExceeded, FailedPrecondition, Internal
 from .. import tools
 from .work import CHUNK_BYTES, Work
 
-# By what package a program comes, where it is not its own name.
-PACKAGES = {
-    "qemu-img": "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora, RHEL)",
-    "mke2fs": "e2fsprogs",
-    "mksquashfs": "squashfs-tools",
-    "apt-get": "apt, so this distribution's packages cannot be fetched: use 'url' or 'path'",
-    "apt-cache": "apt, so this distribution's packages cannot be fetched: use 'url' or 'path'",
-    "dpkg-deb": "dpkg",
-    "rpmkeys": "rpm",
-    "rpm2cpio": "rpm",
-}
 _DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PR_SET_PDEATHSIG = 1
 _OUTPUT_MAX_BYTES = 16 << 20
 NOBODY = tools.NOBODY
+Limits = tools.Limits
 
 
 def find(name: str) -> str:
     """The program's path. FailedPrecondition, naming its package, where it is missing."""
     path = tools.find(name)
     if path is None:
-        raise FailedPrecondition(f"The program {name} is missing on this host. Install the package {PACKAGES.get(name, name)}.", details={"missing": name})
+        raise FailedPrecondition(
+            f"The program {name} is missing on this host. Install the package {tools.PACKAGES.get(name, name)}.", details={"missing": name}
+        )
     return path
 
 
 def is_there(name: str) -> bool:
     return tools.find(name) is not None
-
-
-class Limits(t.NamedTuple):
-    """Of one run. C(memory): address space in bytes. C(user): a uid to run as, where we are root."""
-
-    memory: int = resource.RLIM_INFINITY
-    file: int = resource.RLIM_INFINITY
-    user: t.Optional[int] = None
 
 
 UNLIMITED = Limits()
@@ -63,19 +44,9 @@ def started(
     argv: t.Sequence[str], *, limits: Limits = UNLIMITED, environ: t.Optional[t.Mapping[str, str]] = None, **popen: t.Any
 ) -> t.Iterator[subprocess.Popen[bytes]]:
     """The program, while the with-block lasts; ended after it, with all that it has started. It ends with us, too."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    drop = tools.as_user(limits.user) if limits.user is not None else {}
-
-    def prepare() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file, limits.file))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
     env = {"PATH": _DIRECTORIES, "LC_ALL": "C.UTF-8", **(environ or {})}
-    options: dict[str, t.Any] = {"stdin": subprocess.DEVNULL, "env": env, "start_new_session": True, **drop, **popen}
-    # What runs before the program takes no lock that another thread could hold: there are none.
-    process = subprocess.Popen([find(argv[0]), *argv[1:]], preexec_fn=prepare, **options)  # noqa: PLW1509
+    options: dict[str, t.Any] = {"stdin": subprocess.DEVNULL, "env": env, "start_new_session": True, **tools.bounds(limits), **popen}
+    process = subprocess.Popen([find(argv[0]), *argv[1:]], **options)
     try:
         yield process
     finally:
