@@ -118,10 +118,10 @@ def test_links_in_the_data_of_a_vm(ground: Playground, module: BuiltModule, give
     assert (status.st_mode, status.st_uid, status.st_ctime_ns) == (after.st_mode, after.st_uid, after.st_ctime_ns)
 
 
-@pytest.mark.skipif(not os.path.exists("/usr/share/OVMF/OVMF_CODE.fd"), reason="needs /usr/share/OVMF: package ovmf")
+@pytest.mark.skipif(not os.path.exists("/usr/share/OVMF/OVMF_CODE_4M.fd"), reason="needs /usr/share/OVMF: package ovmf")
 def test_uefi_variables_that_are_a_link(ground: Playground, module: BuiltModule) -> None:
     """The VM's own file of variables, in place of which its uid has put a link: it is resolved with the uid's rights, if at all."""
-    given = {"name": NAME, "backend": "qemu", "memory": "128M", "firmware": "/usr/share/OVMF/OVMF_CODE.fd", "shutdown_timeout": 0}
+    given = {"name": NAME, "backend": "qemu", "memory": "128M", "firmware": "/usr/share/OVMF/OVMF_CODE_4M.fd", "shutdown_timeout": 0}
     module.run(path=ground.path, **given).ok()
     data, uid = ground.vm_file(NAME, "data"), definition(ground, NAME)["generated"]["uid"]
     before = os.stat("/etc/shadow")
