@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import typing as t
 
 _META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64")
 # With what they depend on; those built into the kernel are not found, and not missed.
@@ -83,12 +84,28 @@ def linux_guest(cache: pathlib.Path, greeting: str = "hello from linux") -> Linu
         return _linux_guest(cache, greeting)
 
 
-def with_script(guest: LinuxGuest, script: str, path: pathlib.Path) -> LinuxGuest:
-    """The same guest, which runs a script of busybox's shell after its greeting: written to C(path). The kernel unpacks archives one behind the other."""
+def with_script(guest: LinuxGuest, script: str, path: pathlib.Path, *, modules: t.Sequence[str] = (), files: t.Collection[pathlib.Path] = ()) -> LinuxGuest:
+    """The same guest, which runs a script of busybox's shell after its greeting: written to C(path). The kernel unpacks archives one behind the other.
+
+    C(modules): further modules of its kernel, loaded before. C(files): of this machine, which the guest has under the same paths."""
     first = guest.initrd.read_bytes()
-    second = _newc("script", 0o100755, script.encode()) + _newc("TRAILER!!!", 0)
-    path.write_bytes(first + bytes(-len(first) % 4) + second)
+    found: dict[str, bytes] = {}
+    for module in modules:
+        _collect_module(cache_directory() / "packages", module, found)
+    # Those with others that they depend on may be there already, which insmod says and nobody minds.
+    load = "".join(f"/bin/busybox insmod /modules/{name} 2>/dev/null\n" for name in found)
+    entries = [_newc("script", 0o100755, (load + script).encode()), *(_newc(f"modules/{name}", 0o100644, data) for name, data in found.items())]
+    directories = {parent for file in files for parent in file.parents}
+    entries += [_newc(str(directory).lstrip("/"), 0o040755) for directory in sorted(directories) if str(directory) != "/"]
+    entries += [_newc(str(file).lstrip("/"), 0o100755, file.read_bytes()) for file in sorted(files)]
+    path.write_bytes(first + bytes(-len(first) % 4) + b"".join(entries) + _newc("TRAILER!!!", 0))
     return dataclasses.replace(guest, initrd=path)
+
+
+def libraries_of(program: pathlib.Path) -> set[pathlib.Path]:
+    """What a dynamically linked program needs to run, itself included."""
+    said = subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=30, check=False).stdout
+    return {program, *(pathlib.Path(word) for word in re.findall(r"(/\S+) \(0x", said))}
 
 
 def _linux_guest(cache: pathlib.Path, greeting: str) -> LinuxGuest:

@@ -82,7 +82,7 @@ def test_a_vlan_where_the_kernel_has_them_and_a_word_about_the_module_where_not(
         assert refused.code == "failed_precondition"
         assert "The running kernel has no vlan interfaces (module 8021q). Run 'modprobe 8021q'" in refused.msg
         assert ground.left_behind()["files"] == [], "a network that cannot be is not defined"
-        pytest.skip("this kernel has no 8021q: that it is told was tested, VLANs were not")
+        pytest.skip("this kernel has no 8021q: that it is told was tested here, VLANs on the kernel of a guest (test_vlans.py)")
     lan.run("ip", "link", "add", "link", "eth0", "name", "eth0.42", "type", "vlan", "id", "42")
     lan.run("ip", "addr", "add", "198.51.100.1/24", "dev", "eth0.42")
     lan.run("ip", "link", "set", "eth0.42", "up")
