@@ -167,6 +167,7 @@ NETWORK: Spec = {
     "dhcp": {"type": "bool"},
     "domain": {"type": "str"},
     "dns_servers": {"type": "list", "elements": "str"},
+    "dns_names": {"type": "dict"},
     "range": {"type": "list", "elements": "str"},
     "mtu": {"type": "int"},
     "isolate": {"type": "bool"},

@@ -67,6 +67,12 @@ options:
     description: Whom dnsmasq asks for other names, or, without O(dhcp), what guests are told. The host's own resolvers if left out.
     type: list
     elements: str
+  dns_names:
+    description:
+      - Names that dnsmasq answers for beside those of the VMs on this host, each with its address or a list of them. A name without a dot is one in O(domain).
+      - With O(kind=vxlan) so the names of the VMs on the other hosts, as M(unkey.vmcp.vmcp_network_info) tells them there. What is said of addresses that this
+        host gives itself is left out, since it knows its own VMs.
+    type: dict
   range:
     description:
       - The first and the last address that VMs may be given, as in V(10.80.0.10-10.80.0.99), one entry for each family. All of the network if left out.

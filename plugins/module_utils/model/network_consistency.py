@@ -50,6 +50,8 @@ def _of_kind(options: NetworkOptions) -> t.Iterator[Violation]:
                 yield Violation(field, f"has no meaning for kind: {kind}, where the network beyond the host sees to that. Leave it out.")
         if options.egress != Egress():
             yield Violation("egress", f"has no meaning for kind: {kind}: what VMs send there does not pass through the host's routing. Leave it out.")
+    if options.dns_names and not options.dhcp:
+        yield Violation("dns_names", "needs dhcp: true, since it is its server that answers for them. Say so, or dns_names: {}.")
     if kind in ("adopted", "macvtap") and options.mtu is not None:
         yield Violation("mtu", f"cannot be set for kind: {kind}, whose interface is not ours to change. Leave it out, and set config.network[].mtu of the VMs.")
 

@@ -103,6 +103,12 @@ def _ranges(value: t.Any) -> t.Any:
     return [value] if isinstance(value, str) else value
 
 
+def _dns_names(value: t.Any) -> t.Any:
+    if not isinstance(value, dict):
+        raise ValueError("must be a dictionary of names and their addresses, as in {db.fabric.internal: [10.90.128.5]}")
+    return {_domain(name): [addresses] if isinstance(addresses, str) else addresses for name, addresses in value.items()}
+
+
 Port = t.Annotated[int, BeforeValidator(_port)]
 Ports = t.Annotated[t.Union[int, str], BeforeValidator(_ports)]
 Cidr = t.Annotated[str, BeforeValidator(_cidr)]
@@ -150,6 +156,7 @@ class NetworkOptions(Tree):
     dhcp: Flag = False
     domain: t.Optional[t.Annotated[str, BeforeValidator(_domain)]] = None
     dns_servers: list[Address] = Field(default_factory=list, max_length=16)
+    dns_names: t.Annotated[dict[str, list[Address]], BeforeValidator(_dns_names), Field(max_length=65536)] = Field(default_factory=dict)
     range: t.Annotated[list[AddressRange], BeforeValidator(_ranges)] = Field(default_factory=list, max_length=2)
     mtu: t.Optional[t.Annotated[Whole, Field(ge=576, le=65521)]] = None
     isolate: Flag = False

@@ -172,4 +172,22 @@ def dns_hosts(network: NetworkDefinition, members: t.Iterable[Member]) -> str:
             if (member.host, ":" in address) not in known:
                 known.add((member.host, ":" in address))
                 lines.append(f"{address} {member.host}.{network.domain} {member.host}\n")
-    return "".join(lines)
+    return "".join([*lines, *_further_names(network, {name for name, _six in known})])
+
+
+def _further_names(network: NetworkDefinition, known: t.Collection[str]) -> t.Iterator[str]:
+    """Those that the user has given (C(dns_names)), as of VMs on other hosts. Of its own addresses the host knows better who has them."""
+    for name, addresses in (network.settings.get("dns_names") or {}).items():
+        label = name.removesuffix(f".{network.domain}")
+        if label in known:
+            continue
+        for address in addresses:
+            if not _gives(network, address):
+                yield f"{address} {name}\n" if "." in label else f"{address} {label}.{network.domain} {label}\n"
+
+
+def _gives(network: NetworkDefinition, address: str) -> bool:
+    from ..model.addresses import family_of, to_number
+
+    bounds = network.ranges.get(family_of(address))
+    return bounds is not None and to_number(bounds[0]) <= to_number(address) <= to_number(bounds[1])

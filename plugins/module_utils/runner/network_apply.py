@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ..errors import Internal, VmcpError
-from ..host.files import os_errors, remove
+from ..host.files import os_errors, remove, write_atomic
 from ..host.network import dns, foreign, netlink, rules, sysctls, units
 from ..host.network.observe import written
 from ..host.trees import ensure_dir, remove_tree
@@ -88,14 +88,26 @@ class _Work:
                 writing.add_if_different(file)
             if not os.path.lexists(files.members):
                 writing.add(FileText(files.members, members_to_json(self.found.members)))
+            if self._has_other_names and not os.path.lexists(files.unapplied):
+                write_atomic(files.unapplied, members_to_json(()), sync=False)
             writing.add(FileText(files.definition, definition.to_json()), rank=1)
         except BaseException:
             writing.abandon()
             raise
         commit([writing], self.store.dir)
+        if self._has_other_names:
+            dns.reload(files)
+            if not self.found.cut_off:
+                remove(files.unapplied)
         if not definition.dhcp:
             for path in (files.dns_config, files.dhcp_hosts, files.dns_hosts, files.leases):
                 remove(path)
+
+    @property
+    def _has_other_names(self) -> bool:
+        """Of which a dnsmasq that runs must be told; should nobody get to that, the next task finds that it is still to be done."""
+        before = self.plan.before.settings if self.plan.before else {}
+        return self.definition.dhcp and (before.get("dns_names") or {}) != (self.definition.settings.get("dns_names") or {})
 
     def _links(self) -> None:
         wanted = wanted_links(self.definition)

@@ -130,6 +130,40 @@ def serve(inside: Namespace, port: int, protocol: str = "tcp") -> None:
     assert process.stdout and process.stdout.readline().strip() == "ready"
 
 
+def resolve(inside: Namespace, name: str, server: str = "10.80.0.1") -> str:
+    """Asks a name server for an IPv4 address, as a resolver does; "" where there is none."""
+    return inside.run("python3", "-c", _RESOLVE, name, server).strip()
+
+
+# Again when it is not heard, as a resolver does too.
+_RESOLVE = """
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2)
+question = b"".join(bytes([len(p)]) + p.encode() for p in sys.argv[1].split(".")) + b"\\0\\0\\1\\0\\1"
+for attempt in range(5):
+    s.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + question, (sys.argv[2], 53))
+    try:
+        answer = s.recv(512)
+    except TimeoutError:
+        continue
+    print(socket.inet_ntoa(answer[-4:]) if struct.unpack("!H", answer[6:8])[0] else "")
+    break
+else:
+    sys.exit("nobody answers")
+"""
+
+
+def eventually(holds: t.Callable[[], bool], timeout_s: float = 30.0) -> bool:
+    """Whether something comes true: dnsmasq reads its files some time after it is told."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 class Ground:
     """C(host): with one way out, to C(outside)."""
 

@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, reaches, serve
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, reaches, resolve, serve
 from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
@@ -147,28 +147,12 @@ for operation in (1, 2):
 def test_names_and_addresses_by_dhcp(ground: Ground) -> None:
     ground.network(**APPS, dhcp=True, domain="apps.test")
     web, db = ground.vm("web"), ground.vm("db", hostname="database")
-    assert _resolves(web.inside, "database.apps.test") == db.address
-    assert _resolves(web.inside, "web.apps.test") == web.address
-    assert _resolves(web.inside, "nobody.apps.test") == ""
+    assert resolve(web.inside, "database.apps.test") == db.address
+    assert resolve(web.inside, "web.apps.test") == web.address
+    assert resolve(web.inside, "nobody.apps.test") == ""
     info = ground.info()
     assert {member["vm"]: member["addresses"][0] for member in info["members"]} == {"web": web.address, "db": db.address}
     assert {member["name"] for member in info["members"]} == {"web.apps.test", "database.apps.test"}
-
-
-def _resolves(inside: Namespace, name: str) -> str:
-    """Asks the gateway for an IPv4 address, as a resolver does."""
-    return inside.run("python3", "-c", _RESOLVE, name).strip()
-
-
-_RESOLVE = """
-import socket, struct, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(2)
-question = b"".join(bytes([len(p)]) + p.encode() for p in sys.argv[1].split(".")) + b"\\0\\0\\1\\0\\1"
-s.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + question, ("10.80.0.1", 53))
-answer = s.recv(512)
-print(socket.inet_ntoa(answer[-4:]) if struct.unpack("!H", answer[6:8])[0] else "")
-"""
 
 
 def test_the_same_holds_for_ipv6(ground: Ground) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import time
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.network import kernel
-from ansible_collections.unkey.vmcp.tests.integration.network.ground import NOTHING, Ground, reaches, serve
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.networks import leave_all
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import NOTHING, Ground, Vm, eventually, reaches, resolve, serve
 from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
@@ -144,6 +146,32 @@ def test_one_network_over_two_hosts(hosts: tuple[Ground, Ground]) -> None:
     assert not here.reaches(there.address, 80)
     hosts[0].network("fabric", isolate=False)
     assert here.reaches(there.address, 80)
+
+
+def resolves(vm: Vm, name: str, server: str, address: str) -> bool:
+    """Whether a name becomes what it should be: dnsmasq reads its files some time after it is told."""
+    return eventually(lambda: resolve(vm.inside, f"{name}.fabric.internal", server) == address)
+
+
+def test_names_of_vms_on_the_other_host(hosts: tuple[Ground, Ground], top: pathlib.Path) -> None:
+    """As the documentation does it, with what each host tells."""
+    for ground in hosts:
+        ground.network("fabric", **FABRIC, dhcp=True)
+    here, there = (ground.vm(f"web{number}", "fabric") for number, ground in enumerate(hosts, 1))
+    first, second = (ground.info("fabric") for ground in hosts)
+    members = [*first["members"], *second["members"]]
+    names = {member["name"]: member["addresses"] for member in members}
+    told = [ground.network("fabric", dns_names=names) for ground in hosts]
+    assert [result["actions"] for result in told] == [["update"], ["update"]]
+    assert not any(ground.network("fabric", dns_names=names)["changed"] for ground in hosts)
+    for vm, other, gateway in ((here, there, "10.90.0.1"), (there, here, "10.90.0.2")):
+        assert resolves(vm, other.name, gateway, other.address)
+        assert resolves(vm, vm.name, gateway, vm.address)
+    # A VM that is gone has no name any more where it was, whatever was told of it.
+    hosts[0].host.call(leave_all, hosts[0].store, ["web1"], time.monotonic() + 30)
+    assert resolves(here, "web1", "10.90.0.1", "")
+    assert hosts[0].network("fabric", dns_names={})["actions"] == ["update"]
+    assert resolves(here, "web2", "10.90.0.1", "")
 
 
 def test_who_is_no_peer_is_not_heard(hosts: tuple[Ground, Ground]) -> None:

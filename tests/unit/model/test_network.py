@@ -96,6 +96,10 @@ def test_what_is_left_out_stays_and_what_is_given_replaces() -> None:
         ({"mtu": 1200, "ipv6": "fd00::1/64"}, "mtu", "at least 1280"),
         ({"isolated": True}, "isolated", "is no option. Did you mean 'isolate'?"),
         ({"domain": "a b"}, "domain", "must be a domain name"),
+        ({"dns_names": {"db": "10.90.0.9"}}, "dns_names", "needs dhcp: true"),
+        ({"dns_names": ["db"]}, "dns_names", "must be a dictionary of names and their addresses, as in {db.fabric.internal: [10.90.128.5]}"),
+        ({"dns_names": {"a b": "10.90.0.9"}}, "dns_names", "must be a domain name"),
+        ({"ipv4": "10.90.0.1/24", "dhcp": True, "dns_names": {"db": ["here"]}}, "dns_names.db[0]", "must be an IPv4 or IPv6 address"),
         ({"state": "up"}, "state", "must be one of present, absent."),
     ],
 )

@@ -14,6 +14,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.network import Ne
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.network_definition import Member, NetworkDefinition
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.network_desired import desired_network
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.network_links import batch, boot_script, interface_name, wanted_links
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.network_members import dns_hosts
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.network_plan import NetworkPlan, plan_network
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.network_rules import own_chains
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.network_situation import HostNetwork, Link, NetworkSituation, Route
@@ -227,3 +228,15 @@ def test_rules_of_the_older_iptables_are_told_with_all_that_is_to_be_run() -> No
     (notice,) = plan(dataclasses.replace(settled(definition), legacy=missing), **asked).notices
     assert "Run: iptables-legacy -I FORWARD -i vn-apps -j ACCEPT; ip6tables-legacy -I INPUT -i vn-apps -j ACCEPT." in notice
     assert plan(settled(definition), **asked).notices == ()
+
+
+def test_names_that_the_user_gives_are_beside_those_of_the_vms() -> None:
+    """But of the addresses that the host gives itself its own VMs' names are the truth, also when one is gone."""
+    names = {"db.apps.internal": ["10.80.1.9", "10.80.0.77"], "web": "10.80.1.8", "gone": "10.80.0.20", "mail.example.org": "10.80.1.25"}
+    definition = defined(ipv4="10.80.0.1/16", range="10.80.0.10-10.80.0.99", dhcp=True, dns_names=names)
+    web = Member("web", "eth0", "vm0", "02:00:00:00:00:01", ("10.80.0.10",))
+    assert dns_hosts(definition, [web]).splitlines() == [
+        "10.80.0.10 web.apps.internal web",
+        "10.80.1.9 db.apps.internal db",
+        "10.80.1.25 mail.example.org",
+    ]
