@@ -237,6 +237,8 @@ image:
       under its name and version.
     - Where a configuration can be read, they say for each thing that a microVM C(needs) whether it is V(built_in), a V(module) or V(missing). What is
       in C(needs_initrd_for) has to come from an initrd.
+    - Of a root file system, C(unprivileged) says whether it was unpacked and made without any right of root's, and C(skipped_devices) lists devices of the
+      source that could not be put in.
   returned: when there is one, in check mode the one before
   type: dict
   sample:

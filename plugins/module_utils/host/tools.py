@@ -28,6 +28,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 # Program -> the package that has it, as Debian and Red Hat call it, where that is not its own name.
 PACKAGES = {
     "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "resize2fs": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",

@@ -11,11 +11,9 @@ import typing as t
 
 from ..errors import FailedPrecondition
 from ..host.files import os_errors, remove
-from ..host.imaging import archive, disk, dress, filesystem, kernel, kernel_config, oci, tools
-from ..host.imaging.tree import Tree
+from ..host.imaging import archive, disk, kernel, kernel_config, oci, rootfs
 from ..host.imaging.unpack import compression, read_head, unpack
 from ..host.imaging.work import Work
-from ..host.trees import remove_tree
 from ..model.image_request import ImageRequest
 from ..model.kernel_needs import ROOT_NEEDS
 from .image_acquire import Acquired
@@ -98,23 +96,24 @@ def _rootfs(request: ImageRequest, acquired: Acquired, work: Work) -> Built:
         found = _file_system(path)
     if found:
         return _ready_made(request, path, found, how, acquired.what)
-    tree = Tree(work.path("tree"), work, acquired.what)
-    config = _fill(tree, acquired, work)
-    dress.dress(tree, request.additions, config)
-    tree.finish()
-    target = work.path(_BUILT)
-    if request.filesystem == "ext4":
-        size = filesystem.make_ext4(tree.root, target, request.size, request.label, acquired.digest, work)
-    else:
-        size = filesystem.make_squashfs(tree.root, target, work)
-    content, entries = filesystem.measure(tree.root)
-    facts: dict[str, t.Any] = {"filesystem": request.filesystem, "entries": entries, "content_bytes": content}
-    if tree.skipped:
-        facts["skipped_devices"] = tree.skipped[:50]
+    made = rootfs.make(_recipe(request, acquired), _BUILT, work)
+    facts: dict[str, t.Any] = {"filesystem": request.filesystem, **{key: made[key] for key in ("entries", "content_bytes", "unprivileged")}}
+    if made["skipped"]:
+        facts["skipped_devices"] = made["skipped"]
+    config = acquired.container.config if acquired.container else {}
     if config:
         facts["container"] = {key: config[key] for key in ("Entrypoint", "Cmd", "WorkingDir", "User", "ExposedPorts") if config.get(key)}
-    remove_tree(tree.root)
-    return Built(target, "raw", size, facts)
+    return Built(work.path(_BUILT), "raw", made["size"], facts)
+
+
+def _recipe(request: ImageRequest, acquired: Acquired) -> rootfs.Recipe:
+    recipe = rootfs.Recipe(acquired.what, request.filesystem, request.size, request.label, acquired.digest, request.additions)
+    if acquired.container is not None:
+        oci.check(acquired.container, acquired.what)
+        return dataclasses.replace(recipe, layers=acquired.container.layers, config=acquired.container.config)
+    if os.path.isdir(acquired.path):
+        return dataclasses.replace(recipe, directory=acquired.path)
+    return dataclasses.replace(recipe, archive=acquired.path)
 
 
 def _maybe_unpacked(request: ImageRequest, acquired: Acquired, work: Work) -> tuple[str, str]:
@@ -143,23 +142,6 @@ def _ready_made(request: ImageRequest, path: str, found: str, how: str, what: st
             f"filesystem: {found}; or give a tarball, a directory or a container image."
         )
     return Built(path, "raw", _whole_sectors(path), {"filesystem": found, **({"compression": how} if how else {})})
-
-
-def _fill(tree: Tree, acquired: Acquired, work: Work) -> t.Mapping[str, t.Any]:
-    if os.geteuid() != 0:
-        raise FailedPrecondition("Owners of files can be kept by root alone. Run the task with become: true.")
-    if acquired.container is not None:
-        oci.unpack(acquired.container, tree, work, acquired.what)
-        return acquired.container.config
-    if os.path.isdir(acquired.path):
-        content, _inodes = filesystem.measure(acquired.path)
-        work.refuse_over(content, acquired.what)
-        work.require_room(content, acquired.what)
-        argv = ["cp", "--archive", "--reflink=auto", "--sparse=always", "--one-file-system", "--", f"{acquired.path}/.", tree.root]
-        tools.run(argv, work, f"copying {acquired.what}")
-        return {}
-    archive.unpack_tree(acquired.path, tree, work, acquired.what)
-    return {}
 
 
 def _kernel(request: ImageRequest, acquired: Acquired, work: Work) -> Built:

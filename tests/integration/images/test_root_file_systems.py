@@ -8,10 +8,13 @@ import os
 import pathlib
 import re
 import tarfile
+import time
 import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.imaging.apart import CannotError, apart
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.imaging.work import Work
 from ansible_collections.unkey.vmcp.tests.archives import directory, entry, hard_link, layout, link, tar
 from ansible_collections.unkey.vmcp.tests.fakes.http_files import FileServer
 from ansible_collections.unkey.vmcp.tests.fakes.registry import serve_layout
@@ -72,9 +75,27 @@ def assert_is_machine(fs: Ext4) -> None:
     assert "security.capability" in fs.ask("ea_list /usr/bin/ping")
 
 
+@pytest.fixture
+def is_apart(tmp_path: pathlib.Path) -> bool:
+    """Whether archives can be unpacked without root's rights on this machine."""
+    (tmp_path / "probe").mkdir()
+
+    def nothing(_inside: Work) -> Tree:
+        pathlib.Path("product").touch()
+        return {}
+
+    try:
+        apart(nothing, Work(str(tmp_path / "probe"), 1, time.monotonic() + 60, 60), "product", [])
+    except CannotError as exc:
+        print(f"unpacked by root: {exc}")
+        return False
+    return True
+
+
 def additions(images: Images) -> Tree:
     program = images.top / "program"
     program.write_bytes(b"\x7fELF program")
+    program.chmod(0o600)
     return {
         "init": "#!/bin/sh\nexec /bin/tool\n",
         "hostname": "web.example",
@@ -86,12 +107,12 @@ def additions(images: Images) -> Tree:
     }
 
 
-def test_a_tarball_becomes_ext4(images: Images, server: FileServer) -> None:
+def test_a_tarball_becomes_ext4(images: Images, server: FileServer, is_apart: bool) -> None:
     server.add("/m.tar.gz", machine())
     image = images.make(kind="rootfs", url=f"{server.url}/m.tar.gz", label="machine", **additions(images))
     fs = Ext4(image["path"])
     assert_is_machine(fs)
-    assert image["format"] == "raw" and image["facts"]["filesystem"] == "ext4"
+    assert image["format"] == "raw" and image["facts"]["filesystem"] == "ext4" and image["facts"]["unprivileged"] == is_apart
     assert image["size_bytes"] == os.path.getsize(image["path"]) < 32 << 20
     assert fs.cat("/etc/hostname") == "web.example\n" and fs.cat("/sbin/init") == "#!/bin/sh\nexec /bin/tool\n"
     assert fs.stat("/sbin/init") == ("regular", 0o755, 0, 0)
@@ -209,6 +230,33 @@ def test_hostile_tarballs(images: Images, entries: list[tuple[tarfile.TarInfo, b
     assert not os.path.exists("/etc/vmcp-planted") and not os.path.exists("/etc/planted")
 
 
+@pytest.mark.parametrize("filesystem", ["ext4", "squashfs"])
+def test_devices(images: Images, filesystem: str) -> None:
+    """Those that a later layer hides or replaces are not there; one whose name says too much to the tools is left out, and told."""
+
+    def device(name: str, kind: bytes = tarfile.CHRTYPE, **more: t.Any) -> tuple[tarfile.TarInfo, bytes]:
+        return entry(name, kind=kind, devmajor=8, devminor=3, **more)
+
+    odd = "dev/odd name\nrm -rf"
+    first = tar(directory("dev"), *(device(f"dev/{name}") for name in ("gone", "file", "kept")), device("old/x"), device("dir/y"), device(odd))
+    second = tar(entry("dev/.wh.gone"), entry("dev/file", b"x"), device("dev/disk", tarfile.BLKTYPE, mode=0o660, uid=70000, gid=6), entry("old/.wh..wh..opq"))
+    layout(images.top / "l", first, second, tar(entry(".wh.dir")), tag="v1")
+    image = images.make(kind="rootfs", container=f"oci:{images.top}/l:v1", filesystem=filesystem)
+    if image["facts"]["unprivileged"]:
+        assert image["facts"]["skipped_devices"] == [f"/{odd}"]
+    if filesystem == "ext4":
+        fs = Ext4(image["path"])
+        assert fs.stat("/dev/kept")[0] == "character special" and fs.stat("/dev/file")[0] == "regular"
+        assert fs.stat("/dev/disk") == ("block special", 0o660, 70000, 6)
+        names = fs.ask("ls /dev") + fs.ask("ls /old") + fs.ask("ls /")
+    else:
+        names = run("unsquashfs", "-lln", image["path"])
+        assert re.search(r"brw-rw---- 70000/6 +8, +3 .*/dev/disk", names), names
+        assert re.search(r"-rw-r--r-- .*/dev/file", names)
+    words = set(re.split(r"[\s/]+", names))
+    assert {"kept", "disk", "old"} <= words and not {"gone", "dir", "x", "y"} & words
+
+
 def test_what_cannot_be_put_in(images: Images) -> None:
     path = images.top / "m.tar.gz"
     path.write_bytes(machine())
@@ -229,12 +277,12 @@ def container(images: Images) -> pathlib.Path:
     return path
 
 
-def test_a_container_image_becomes_ext4(images: Images) -> None:
+def test_a_container_image_becomes_ext4(images: Images, is_apart: bool) -> None:
     image = images.make(kind="rootfs", container=f"oci:{container(images)}:v1", init="container", hostname="web")
     fs = Ext4(image["path"])
     assert_is_machine(fs)
     assert fs.cat("/etc/new") == "2" and fs.cat("/etc/group") == ""
-    assert image["facts"]["container"]["Entrypoint"] == ["/bin/tool"]
+    assert image["facts"]["container"]["Entrypoint"] == ["/bin/tool"] and image["facts"]["unprivileged"] == is_apart
     script = images.top / "init"
     script.write_text(fs.cat("/sbin/init"))
     run("sh", "-n", str(script))

@@ -13,7 +13,8 @@ from ...errors import FailedPrecondition
 from ..files import os_errors
 from .tree import Tree
 from .unpack import compression, read_head, unpacked
-from .work import CHUNK_BYTES, Work
+from .work import CHUNK_BYTES, Source, Work
+from .work import opened as opened_file
 
 _HEADERS_MAX_BYTES = 8 << 20
 _HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -79,7 +80,7 @@ def is_tar_head(head: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def opened(path: str, work: Work, what: str) -> t.Iterator[tarfile.TarFile]:
+def opened(path: Source, work: Work, what: str) -> t.Iterator[tarfile.TarFile]:
     """The archive, to be gone through once from its beginning. FailedPrecondition for what is none."""
     how = compression(read_head(path))
     pieces = unpacked(path, how, work, what) if how else _plain(path)
@@ -93,8 +94,8 @@ def opened(path: str, work: Work, what: str) -> t.Iterator[tarfile.TarFile]:
         t.cast("t.Any", pieces).close()
 
 
-def _plain(path: str) -> t.Iterator[bytes]:
-    with os_errors(f"read {path}"), open(path, "rb", buffering=0) as stream:
+def _plain(path: Source) -> t.Iterator[bytes]:
+    with os_errors(f"read {path}"), opened_file(path) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
 
@@ -104,7 +105,7 @@ def forget(archive: tarfile.TarFile) -> None:
     t.cast("t.Any", archive).members = []
 
 
-def unpack_tree(path: str, tree: Tree, work: Work, what: str) -> None:
+def unpack_tree(path: Source, tree: Tree, work: Work, what: str) -> None:
     """All entries of an archive into the tree."""
     with opened(path, work, what) as archive:
         for member in archive:

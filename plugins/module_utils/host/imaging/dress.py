@@ -24,20 +24,26 @@ class _User(t.NamedTuple):
     home: str
 
 
-def dress(tree: Tree, additions: Additions, config: t.Mapping[str, t.Any]) -> None:
-    """C(config): what a container image runs; {} for other sources. FailedPrecondition for a user that the tree does not know."""
+def read_sources(additions: Additions) -> dict[str, bytes]:
+    """What files of the host that are to be put in hold, by their paths: who does that may not be able to read them."""
+    return {path: _read(path) for path in additions.sources()}
+
+
+def dress(tree: Tree, additions: Additions, config: t.Mapping[str, t.Any], sources: t.Mapping[str, bytes]) -> None:
+    """C(config): what a container image runs; {} for other sources. C(sources): see C(read_sources). FailedPrecondition for a user that the tree does not
+    know."""
     if additions.hostname:
         _put(tree, "/etc/hostname", f"{additions.hostname}\n".encode(), 0o644)
     if additions.init:
-        _put(tree, "/sbin/init", _init(additions.init, config), 0o755)
+        _put(tree, "/sbin/init", _init(additions.init, config, sources), 0o755)
     for user, keys in additions.ssh_keys.items():
         _put_keys(tree, user, keys)
     for file in additions.files:
-        _put(tree, file.path, _content(file), file.mode, _number(tree, file.owner, "passwd"), _number(tree, file.group, "group"))
+        _put(tree, file.path, _content(file, sources), file.mode, _number(tree, file.owner, "passwd"), _number(tree, file.group, "group"))
 
 
-def _content(file: AddedFile) -> bytes:
-    return file.content.encode() if file.content is not None else _read(file.source)
+def _content(file: AddedFile, sources: t.Mapping[str, bytes]) -> bytes:
+    return file.content.encode() if file.content is not None else sources[file.source]
 
 
 def _read(path: str) -> bytes:
@@ -74,11 +80,11 @@ def _own(fd: int, uid: int, gid: int, mode: int) -> None:
     os.fchmod(fd, mode)
 
 
-def _init(init: str, config: t.Mapping[str, t.Any]) -> bytes:
+def _init(init: str, config: t.Mapping[str, t.Any], sources: t.Mapping[str, bytes]) -> bytes:
     if init.startswith("#!"):
         return init.encode()
     if init.startswith("/"):
-        return _read(init)
+        return sources[init]
     return container_init(config).encode()
 
 

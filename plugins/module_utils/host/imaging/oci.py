@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Container images: an OCI layout (https://github.com/opencontainers/image-spec) unpacked layer by layer; other transports are made one by skopeo.
 
-Layers are unpacked here and not by umoci, because sizes have to be bounded while that goes on, and names checked as those of any other archive.
+Layers are unpacked here and not by umoci, because sizes have to be bounded while that goes on, and names checked as those of any other archive. By whom:
+see C(rootfs).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..files import os_errors
 from ..images import digest_file
 from . import archive, tools
 from .tree import Tree
-from .work import SparseWriter, Work
+from .work import Source, SparseWriter, Work
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -178,15 +179,20 @@ def _unpack_layout(path: str, layout: str, work: Work, what: str) -> None:
             archive.forget(tar)
 
 
-def unpack(image: ContainerImage, tree: Tree, work: Work, what: str) -> None:
-    """The layers, from the lowest, each over the one before."""
+def check(image: ContainerImage, what: str) -> None:
+    """FailedPrecondition for a layer that is not what its name says."""
     for path in image.layers:
         check_blob(path, what)
-        _apply(path, tree, work, what)
+
+
+def unpack(layers: t.Iterable[Source], tree: Tree, work: Work, what: str) -> None:
+    """The layers, from the lowest, each over the one before. Whether they are what they are called, C(check) has seen."""
+    for layer in layers:
+        _apply(layer, tree, work, what)
     tree.finish()
 
 
-def _apply(path: str, tree: Tree, work: Work, what: str) -> None:
+def _apply(path: Source, tree: Tree, work: Work, what: str) -> None:
     # An opaque mark hides what lower layers have in that directory, and not what this one brings before it or after it.
     made: set[str] = set()
     with archive.opened(path, work, what) as tar:
@@ -210,6 +216,7 @@ def _hide_below(tree: Tree, parts: t.Sequence[str], made: t.Collection[str]) -> 
         directory = tree.resolve(parts)
     except (FileNotFoundError, NotADirectoryError):
         return
+    tree.forget_nodes(directory, but=made)
     for name in os.listdir(directory):
         path = f"{directory}/{name}"
         if path in made:

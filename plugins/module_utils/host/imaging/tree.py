@@ -29,12 +29,24 @@ _XATTRS = ("security.capability", "user.")
 _PAX_XATTR = "SCHILY.xattr."
 
 
+class Node(t.NamedTuple):
+    """A device that could not be made here, and can be in a file system that is made of the tree. C(kind): C(c) or C(b)."""
+
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
 class Tree:
-    """C(skipped): device nodes that could not be made here; a guest's devtmpfs makes its own."""
+    """C(nodes): devices, by where they would be, that could not be made here; they take root of the host. C(skipped): those that cannot be anywhere."""
 
     def __init__(self, root: str, work: Work, what: str) -> None:
         self.root = root
         self.skipped: list[str] = []
+        self.nodes: dict[str, Node] = {}
         self.entries = 0
         self.bytes = 0
         self._work = work
@@ -99,12 +111,14 @@ class Tree:
 
     def _free(self, path: str, *, keep_directory: bool) -> None:
         """Makes room for an entry: a later one replaces an earlier one, a directory stays for a directory."""
+        self.nodes.pop(path, None)
         try:
             mode = os.lstat(path).st_mode
         except FileNotFoundError:
             return
         if stat.S_ISDIR(mode):
             if not keep_directory and path != self.root:
+                self.forget_nodes(path)
                 shutil.rmtree(path)
         else:
             os.unlink(path)
@@ -179,7 +193,10 @@ class Tree:
             kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
             try:
                 os.mknod(path, kind | 0o600, os.makedev(member.devmajor, member.devminor))
-            except (PermissionError, OverflowError):
+            except PermissionError:
+                self.nodes[path] = Node("c" if member.ischr() else "b", member.devmajor, member.devminor, member.mode & 0o7777, member.uid, member.gid)
+                return False
+            except OverflowError:
                 self.skipped.append(f"/{member.name.lstrip('./')}")
                 return False
             return True
@@ -206,13 +223,21 @@ class Tree:
             path = f"{self.resolve(parts[:-1])}/{parts[-1]}"
         except (FileNotFoundError, NotADirectoryError):
             return
+        self.nodes.pop(path, None)
         if os.path.isdir(path) and not os.path.islink(path):
+            self.forget_nodes(path)
             shutil.rmtree(path)
         else:
             remove(path)
 
+    def forget_nodes(self, directory: str, but: t.Container[str] = ()) -> None:
+        """What was in a directory that goes, or that is hidden, goes with it."""
+        for path in [path for path in self.nodes if path.startswith(f"{directory}/") and path not in but]:
+            del self.nodes[path]
+
     def finish(self) -> None:
         """Times of directories, which making entries in them has changed."""
+        self.nodes = {path: node for path, node in self.nodes.items() if not os.path.lexists(path)}
         for path, mtime in reversed(self._times):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, OverflowError):
                 os.utime(path, (mtime, mtime), follow_symlinks=False)

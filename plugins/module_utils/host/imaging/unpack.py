@@ -13,7 +13,7 @@ import zlib
 from ...errors import FailedPrecondition
 from ..files import os_errors
 from . import tools
-from .work import CHUNK_BYTES, SparseWriter, Work
+from .work import CHUNK_BYTES, Source, SparseWriter, Work, opened
 
 _MAGICS = (
     (b"\x1f\x8b\x08", "gzip"),
@@ -36,15 +36,15 @@ def compression(head: bytes) -> str:
     return next((name for magic, name in _MAGICS if head.startswith(magic)), "")
 
 
-def read_head(path: str, size: int = HEAD_BYTES) -> bytes:
-    with os_errors(f"read {path}"), open(path, "rb") as stream:
+def read_head(path: Source, size: int = HEAD_BYTES) -> bytes:
+    with os_errors(f"read {path}"), opened(path) as stream:
         return stream.read(size)
 
 
-def unpacked(path: str, how: str, work: Work, what: str) -> t.Iterator[bytes]:
+def unpacked(path: Source, how: str, work: Work, what: str) -> t.Iterator[bytes]:
     """The content, piece by piece. FailedPrecondition where it ends too early or is not what it seemed."""
     doing = f"unpacking {what} ({how})"
-    with os_errors(f"read {path}"), open(path, "rb", buffering=0) as source:
+    with os_errors(f"read {path}"), opened(path) as source:
         if how in _TOOLS:
             yield from tools.stream(_TOOLS[how], work, doing, source)
         else:

@@ -19,6 +19,9 @@ CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
 _ZEROS = bytes(_BLOCK_BYTES)
 
+# A file's path, or a descriptor of it, which is read from its beginning.
+Source = t.Union[str, int]
+
 
 def _nobody(doing: str, done: int, total: int) -> None:
     """Nobody is told."""
@@ -65,9 +68,18 @@ class Work:
         status = os.statvfs(self.dir)
         free = status.f_bavail * status.f_frsize
         if size > free:
+            where = "the file system of images" if self.dir == "." else self.dir
             raise FailedPrecondition(
-                f"{what} takes {format_size(size)}, and {self.dir} has {format_size(free)} free. Free space there, or move state_dir to another file system."
+                f"{what} takes {format_size(size)}, and {where} has {format_size(free)} free. Free space there, or move state_dir to another file system."
             )
+
+
+def opened(source: Source) -> t.BinaryIO:
+    """To be read from the beginning, unbuffered. OSError as it comes."""
+    if isinstance(source, int):
+        os.lseek(source, 0, os.SEEK_SET)
+        return t.cast("t.BinaryIO", open(source, "rb", buffering=0, closefd=False))
+    return t.cast("t.BinaryIO", open(source, "rb", buffering=0))
 
 
 class SparseWriter:

@@ -24,7 +24,9 @@ MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platfo
 
 def unpack(path: pathlib.Path, work: Work, tag: str = "") -> set[str]:
     tree = Tree(work.path("tree"), work, "the image")
-    oci.unpack(oci.read(str(path), tag, "the image"), tree, work, "the image")
+    image = oci.read(str(path), tag, "the image")
+    oci.check(image, "the image")
+    oci.unpack(image.layers, tree, work, "the image")
     return {os.path.relpath(f"{where}/{name}", tree.root) for where, names, files in os.walk(tree.root) for name in (*names, *files)}
 
 
