@@ -120,7 +120,7 @@ def test_linux_shuts_down_by_its_power_button(ground: Playground, qemu: Vmm) -> 
     given = {"name": "linux", "backend": "qemu", "memory": "256M", "vcpus": 2, "kernel": str(linux.kernel), "initrd": str(linux.initrd)}
     results = ground.play(
         [
-            task("boot", state="running", kernel_args="console=ttyS0 panic=-1 quiet", wait_for=[{"console": "hello from linux"}], **given),
+            task("boot", state="running", kernel_args="console=ttyS0 panic=-1 no_timer_check quiet", wait_for=[{"console": "hello from linux"}], **given),
             task("shut down", name="linux", state="shutdown", shutdown_timeout=60),
             task("console", "vmcp_console", name="linux"),
         ]
@@ -128,4 +128,4 @@ def test_linux_shuts_down_by_its_power_button(ground: Playground, qemu: Vmm) -> 
     results.ok("boot")
     assert results.ok("shut down")["vm"]["state"] == "shutdown" and results["shut down"]["vm"]["last_exit"]["code"] == 0
     console = results.ok("console")["lines"]
-    assert {"cpus 2", "goodbye", "cmdline console=ttyS0 panic=-1 quiet"} <= set(console)
+    assert {"cpus 2", "goodbye", "cmdline console=ttyS0 panic=-1 no_timer_check quiet"} <= set(console)

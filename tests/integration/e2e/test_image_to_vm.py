@@ -49,7 +49,7 @@ def test_a_container_image_runs_as_a_vm(ground: Playground, qemu: Vmm, linux: Li
         "memory": "256M",
         "kernel": "{{ kernel.image.facts.kernel_path }}",
         "initrd": str(linux.initrd),
-        "kernel_args": "console=ttyS0",
+        "kernel_args": "console=ttyS0 no_timer_check",
         "config": {"storage": [{"image": "app", "is_root_device": True}]},
         "wait_for": [{"console": "this is from-a-container"}, {"console": "the disk is writable"}],
         "wait_timeout": 240,

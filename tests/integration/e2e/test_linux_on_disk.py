@@ -28,7 +28,7 @@ def test_linux_from_image_to_a_clone_that_grows(ground: Playground, qemu: Vmm, t
     root = {"image": "tiny", "is_root_device": True, "size": "256M"}
     image = {"name": "tiny", "kind": "rootfs", "path": str(linux.tree)}
     vm = {"name": "web", "backend": "qemu", "state": "running", "memory": "256M", "kernel": str(linux.kernel), "initrd": str(linux.initrd)}
-    vm |= {"kernel_args": "console=ttyS0 quiet panic=-1", "shutdown_timeout": 0, "wait_timeout": BOOT_S}
+    vm |= {"kernel_args": "console=ttyS0 quiet panic=-1 no_timer_check", "shutdown_timeout": 0, "wait_timeout": BOOT_S}
     first = {"user_data": {"packages": []}, "hostname": "from-the-seed"}
     up, grown = [{"console": "up with boots=1 sectors=524288"}], [{"console": "grown to sectors=786432"}]
     small, large = {"storage": [root]}, {"storage": [{**root, "size": "384M"}]}
