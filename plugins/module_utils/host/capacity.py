@@ -30,6 +30,11 @@ def capacity(state_dir: str) -> dict[str, t.Any]:
     }
 
 
+def memory_total() -> int:
+    """Bytes."""
+    return _meminfo().get("MemTotal", 0)
+
+
 def tasks_free(uid: int) -> t.Optional[int]:
     """How many processes and threads more there may be, by the kernel's limits and the user's own. None: the kernel does not say."""
     limits = [int(text) for name in ("threads-max", "pid_max") if (text := _first_line(f"/proc/sys/kernel/{name}") or "").isdigit()]

@@ -14,7 +14,7 @@ import typing as t
 from ..errors import Violation
 from .entry_merge import merge_entry
 from .patterns import NamePattern, is_pattern
-from .words import NAME_PATTERN, NAME_RULE
+from .words import NAME_PATTERN, NAME_RULE, name_rule
 
 COUNT_MAX = 10_000
 PRIORITY_MAX = 1000
@@ -113,7 +113,7 @@ def _read_entry(path: str, key: t.Optional[str], entry: t.Any, defaults: Options
     priority = _priority(entry, path, found) if "priority" in entry else _priority(defaults, "defaults", Entries())
     for member in members:
         if member in found.names:
-            found.violations.append(Violation(path, f"declares the VM {member}, which {found.names[member]} declares already."))
+            found.violations.append(Violation(path, f"declares the VM {member}, which {found.names[member]} declares already. Leave one of them out."))
         found.names.setdefault(member, path)
     if len(found.violations) > before or name is None:
         return
@@ -138,7 +138,7 @@ def _name(path: str, key: t.Optional[str], entry: t.Mapping[str, t.Any], found: 
         found.violations.append(Violation(f"{path}.name", f"differs from {key}, under which the entry stands. Leave it out."))
         return None
     if not isinstance(text, str) or not (is_pattern(text) or re.fullmatch(NAME_PATTERN, text)):
-        found.violations.append(Violation(where, f"must be {NAME_RULE}."))
+        found.violations.append(Violation(where, f"must be {name_rule(text)}."))
         return None
     return text
 

@@ -14,7 +14,7 @@ from ..errors import InvalidArgument, Violation
 from .image_additions import Additions, read_additions
 from .image_words import CONTAINER_TRANSPORTS, DISK_SOURCE_FORMATS, FORMATS_OF, SOURCES, SOURCES_OF
 from .units import GIB, parse_size
-from .words import NAME_PATTERN, NAME_RULE
+from .words import NAME_PATTERN, name_rule
 
 MAX_SIZE = 64 * GIB
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -114,7 +114,7 @@ class _Reader:
         options = self.options
         name = str(options.get("name", ""))
         if not re.fullmatch(NAME_PATTERN, name):
-            self.wrong("name", f"must be {NAME_RULE}")
+            self.wrong("name", f"must be {name_rule(name)}")
         state = str(options.get("state", "present"))
         source_type, source = self._source(state)
         additions, problems = read_additions(options)

@@ -18,7 +18,7 @@ from .network_consistency import broken_rules
 from .network_options import NetworkOptions
 from .options import OPTIONS
 from .walk import nearest, notation
-from .words import NAME_PATTERN, NAME_RULE
+from .words import NAME_PATTERN, name_rule
 
 DISRUPTIONS_OF_NETWORKS = ("none", "restart")
 
@@ -48,7 +48,7 @@ def validate_network(params: t.Mapping[str, t.Any], stored: t.Optional[t.Mapping
     violations = [Violation(str(key), f"is no option.{nearest(str(key), (*STORED, *OTHER))}") for key in given if key not in STORED and key not in OTHER]
     name = str(given.get("name", ""))
     if not re.fullmatch(NAME_PATTERN, name):
-        violations.append(Violation("name", f"must be {NAME_RULE}."))
+        violations.append(Violation("name", f"must be {name_rule(name)}."))
     state = given.get("state", "present")
     if state not in ("present", "absent"):
         violations.append(Violation("state", "must be one of present, absent."))

@@ -11,7 +11,7 @@ import re
 import typing as t
 
 from .readers import read_flag, read_host_path, read_socket_path, read_text, read_token, read_whole
-from .words import APPLY, BACKEND_CHOICES, DISRUPTIONS, KEEP, NAME_PATTERN, NAME_RULE, STATES_REQUESTED, SUPERVISORS, WORKLOADS
+from .words import APPLY, BACKEND_CHOICES, DISRUPTIONS, KEEP, NAME_PATTERN, STATES_REQUESTED, SUPERVISORS, WORKLOADS, name_rule
 
 # A week: more is a slip, and a deadline in seconds from there overflows nothing.
 TIMEOUT_MAX_S = 604800
@@ -63,7 +63,7 @@ def read_name(value: t.Any) -> str:
     # YAML makes a number of the name 123.
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not re.fullmatch(NAME_PATTERN, text):
-        raise ValueError(f"must be {NAME_RULE}")
+        raise ValueError(f"must be {name_rule(text)}")
     return text
 
 

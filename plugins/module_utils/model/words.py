@@ -36,6 +36,15 @@ SHUTDOWN_GRACE_S = 30
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 NAME_RULE = "1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit"
 
+
+def name_rule(given: object) -> str:
+    """C(NAME_RULE), with a name like the one that does not keep to it, where there is one."""
+    import re
+
+    like = re.sub("[^a-z0-9]+", "-", str(given).lower()).strip("-")[:63].rstrip("-")
+    return f"{NAME_RULE}, such as {like!r}" if isinstance(given, str) and like else NAME_RULE
+
+
 # Short option -> its place in the tree.
 SHORT_OPTIONS: dict[str, tuple[str, ...]] = {
     "vcpus": ("cpu", "vcpu_count"),

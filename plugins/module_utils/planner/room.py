@@ -62,6 +62,18 @@ def lacks_room(starting: t.Sequence[Definition], running: t.Sequence[Definition]
     return found
 
 
+def beyond_the_host(definition: Definition, memory_total: int) -> str:
+    """What to tell of one VM that is to be started and wants more memory than this host has in all; nothing of others. It is not refused: swap, or a guest that
+    leaves most of it alone, may make it good."""
+    wanted = _memory_bytes(definition) - OVERHEAD_BYTES
+    if wanted <= memory_total:
+        return ""
+    return (
+        f"config.memory.size_bytes: {_shown(wanted)} is more than the {_shown(memory_total)} of memory of this host. The VM is started all the same; "
+        "the kernel ends it when its guest uses more than there is."
+    )
+
+
 def _memory(starting: t.Sequence[Definition], running: t.Sequence[Definition], room: Room) -> list[Violation]:
     wanted = sum(_memory_bytes(definition) for definition in starting)
     if not wanted:

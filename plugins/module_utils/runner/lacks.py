@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
     from ..model.config import VmConfig
     from .networking import Networks
 
+ENTRIES_MAX = 1000
 _KERNELS = {"elf": "vmlinux", "bzimage": "bzImage", "image": "arm64 Image"}
 _ELF = b"\x7fELF"
 # x86 boot protocol: the magic of a bzImage stands at 0x202; arm64's Image has its own at 56.
@@ -53,21 +54,34 @@ def host_lacks(config: VmConfig, backend: str, uid: t.Optional[int] = None, isol
     return lacks
 
 
-def _stat(field: str, path: str) -> tuple[t.Optional[os.stat_result], list[Violation]]:
+def _stat(field: str, path: str, remedy: str = "Put it there first") -> tuple[t.Optional[os.stat_result], list[Violation]]:
     try:
         return os.stat(path), []
     except FileNotFoundError:
-        return None, [Violation(field, f"{path} does not exist on this host. Put it there first, or correct the path.")]
+        return None, [Violation(field, f"{path} does not exist on this host.{_nearest_path(path)} {remedy}, or correct the path.")]
     except OSError as exc:
         return None, [Violation(field, f"{path} cannot be looked at: {exc.strerror}. Run the task with become, or correct the permissions.")]
 
 
-def _file(field: str, path: str, writable: bool = False) -> list[Violation]:
-    found, lacks = _stat(field, path)
+def _nearest_path(path: str) -> str:
+    """Another file of that directory that may be meant, as a sentence."""
+    import difflib
+
+    directory, name = os.path.split(path)
+    try:
+        near = difflib.get_close_matches(name, os.listdir(directory)[:ENTRIES_MAX], n=1, cutoff=0.7)
+    except OSError:
+        # Not there either, or closed to us.
+        return ""
+    return f" Did you mean {os.path.join(directory, near[0])}?" if near else ""
+
+
+def _file(field: str, path: str, writable: bool = False, remedy: str = "Put it there first") -> list[Violation]:
+    found, lacks = _stat(field, path, remedy)
     if found is None:
         return lacks
     if stat.S_ISDIR(found.st_mode) or not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-        return [Violation(field, f"{path} is neither a file nor a block device.")]
+        return [Violation(field, f"{path} is neither a file nor a block device. Correct the path.")]
     wanted = os.R_OK | (os.W_OK if writable else 0)
     if not os.access(path, wanted):
         return [
@@ -80,7 +94,8 @@ def _file(field: str, path: str, writable: bool = False) -> list[Violation]:
 
 
 def _kernel(field: str, path: str, backend: str) -> list[Violation]:
-    lacks = _file(field, path)
+    remedy = "Install a kernel with the role unkey.vmcp.vmcp_kernel"
+    lacks = _file(field, path, remedy=remedy)
     if lacks:
         return lacks
     with open(path, "rb") as stream:
@@ -94,13 +109,13 @@ def _kernel(field: str, path: str, backend: str) -> list[Violation]:
         return [
             Violation(field, f"{path} is a {_KERNELS[found]}; {TITLES[backend]} boots an uncompressed vmlinux (ELF) only. Unpack it, or use another backend.")
         ]
-    return [Violation(field, f"{path} is not a kernel: it is neither a vmlinux (ELF), a bzImage nor an arm64 Image.")]
+    return [Violation(field, f"{path} is not a kernel: it is neither a vmlinux (ELF), a bzImage nor an arm64 Image. {remedy}, or correct the path.")]
 
 
 def _socket(field: str, path: str) -> list[Violation]:
     found, lacks = _stat(field, path)
     if found is not None and not stat.S_ISSOCK(found.st_mode):
-        return [Violation(field, f"{path} is not a unix socket.")]
+        return [Violation(field, f"{path} is not a unix socket. Correct the path.")]
     return lacks
 
 

@@ -52,8 +52,8 @@ def _interface(field: str, name: str) -> list[Violation]:
         return [
             Violation(
                 field,
-                f"there is no interface {name} on this host, and no network of that name. Make the tap ('ip tuntap add {name} mode tap'), "
-                f"or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
+                f"there is no interface {name} on this host, and no network of that name. Make the network with unkey.vmcp.vmcp_network, the tap "
+                f"('ip tuntap add {name} mode tap'), or the bridge on which a tap is to be made ('ip link add {name} type bridge').",
             )
         ]
     if not is_bridge(name) and not is_tap(name):

@@ -160,6 +160,13 @@ class _Task:
     def _warn(self, plan: Plan) -> None:
         for text in _notices(plan):
             self.call.warn(text)
+        if plan.definition is not None and any(step.action == "start" for step in plan.steps):
+            from ..host.capacity import memory_total
+            from ..planner.room import beyond_the_host
+
+            text = beyond_the_host(plan.definition, memory_total())
+            if text:
+                self.call.warn(text)
         if not self.call.act:
             for lack in plan.would_need:
                 self.call.warn(f"The host lacks what this needs: {lack.field}: {lack.message}")

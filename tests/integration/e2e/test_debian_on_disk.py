@@ -31,7 +31,12 @@ def linux(top: pathlib.Path) -> LinuxGuest:
 def test_debian_boots_from_a_clone_and_sees_it_grow(ground: Playground, qemu: Vmm, linux: LinuxGuest, top: pathlib.Path) -> None:
     image = {"name": "debian", "kind": "rootfs", "path": str(top / "debian.tar"), "hostname": "of-the-image", "files": FILES}
     vm = {"name": "web", "backend": "qemu", **qemu.options, "state": "running", "memory": "512M", "vcpus": 1, "wait_timeout": BOOT_S, "shutdown_timeout": 0}
-    vm |= {"kernel": str(linux.kernel), "initrd": str(linux.initrd), "kernel_args": "console=ttyS0 quiet panic=-1 no_timer_check", "cloud_init": {"hostname": "of-the-seed"}}
+    vm |= {
+        "kernel": str(linux.kernel),
+        "initrd": str(linux.initrd),
+        "kernel_args": "console=ttyS0 quiet panic=-1 no_timer_check",
+        "cloud_init": {"hostname": "of-the-seed"},
+    }
     root = {"image": "debian", "is_root_device": True, "size": "1G"}
     up = r"debian \d+ on of-the-seed, formerly of-the-image, boot 1, sectors=2097152"
     results = ground.play(

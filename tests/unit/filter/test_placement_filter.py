@@ -76,7 +76,7 @@ def test_what_is_written_wrong_is_told_at_once_with_its_path() -> None:
     found = vmcp_placement(fleet, {"h1": host(), "h2": {**host(), "capacity": {"ram": 1}}}, defaults={"name": "x"}, fenced=["h9"])
     assert messages(found) == [
         "vmcp_fleet_defaults.name: belongs to one entry: no two VMs share it.",
-        "vmcp_fleet[2].name: must be 1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit.",
+        "vmcp_fleet[2].name: must be 1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit, such as 'b'.",
         "vmcp_fleet[0].config: '1Q' is not a size: give bytes as a whole number, or a number with a suffix: 512M, 16G, 4GiB.",
         "vmcp_fleet[0].placement.zone: is no key here. Known are: hosts, labels, apart.",
         "vmcp_fleet[1].state: is no state to be in. Take the entry out to have its VM removed (vmcp_fleet_prune).",

@@ -10,7 +10,7 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.plugins.module_utils.planner.room import Room, lacks_room
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.room import Room, beyond_the_host, lacks_room
 
 GIB = 1 << 30
 ROOM = Room(memory_total=16 * GIB, memory_available=12 * GIB, hugepages_free={2 << 20: 2 * GIB}, tasks_free=10_000, files_free=None, uids_free=1000)
@@ -42,3 +42,11 @@ def test_room(starting: list[Definition], running: list[Definition], room: dict[
     found = lacks_room(starting, running, len(starting), dataclasses.replace(ROOM, **room))
     assert [violation.field for violation in found] == (["vms"] if words else [])
     assert words is None or words in found[0].message, found
+
+
+def test_one_vm_that_is_larger_than_its_host() -> None:
+    assert beyond_the_host(vm(16), 16 * GIB) == "" and beyond_the_host(vm(20, hugepages=True), 16 * GIB) == ""
+    assert beyond_the_host(vm(900), 16 * GIB) == (
+        "config.memory.size_bytes: 900.0 GiB is more than the 16.0 GiB of memory of this host. The VM is started all the same; "
+        "the kernel ends it when its guest uses more than there is."
+    )
