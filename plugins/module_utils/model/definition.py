@@ -14,6 +14,7 @@ import json
 import typing as t
 
 from ..errors import FailedPrecondition, Internal
+from .jsontext import key_a_line
 from .words import BACKENDS, COLLECTION_VERSION
 
 SCHEMA = 1
@@ -71,7 +72,7 @@ class Definition:
         """The text of C(vm.json): sorted keys, so that equal definitions are equal bytes."""
         body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         body.update(body.pop("extra"))
-        return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return key_a_line(body)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Definition:

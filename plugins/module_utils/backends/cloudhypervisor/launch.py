@@ -9,10 +9,10 @@ own form of a configuration would have to quote commas.
 
 from __future__ import annotations
 
-import json
 import typing as t
 
 from ...errors import FailedPrecondition
+from ...model.jsontext import key_a_line
 from .. import kernel_args
 from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
 from ..taps import descriptors_of, tap_use, told_by_kernel
@@ -73,7 +73,7 @@ def launch_spec(definition: Definition, config: VmConfig, paths: Paths, isolatio
         argv=(definition.binary, "--api-socket", f"path={socket}", "--seccomp", "true" if isolation.seccomp else "false"),
         files=file_uses(config),
         taps=taps,
-        documents={DOCUMENT: json.dumps(body, indent=2, ensure_ascii=False) + "\n"},
+        documents={DOCUMENT: key_a_line(body, sort_keys=False)},
         environment=_ENVIRONMENT,
         stdout_is_console=True,
         before_start=_mtu_commands(taps, isolation),

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 
 from ...capabilities.rules import firecracker_room
 from ...errors import FailedPrecondition, InvalidArgument, Violation
+from ...model.jsontext import key_a_line
 from ..port import Isolation, LaunchSpec, Paths
 from ..taps import macs_of, told_by_kernel, told_by_metadata
 from . import translate
@@ -109,11 +109,11 @@ def _documents(wire: dict[str, t.Any], metadata: t.Optional[t.Any], paths: Paths
     documents = {}
     if isinstance(wire.get("cpu-config"), dict):
         # Inside the configuration file it is understood since 1.13 only, as a file of its own since there have been custom templates.
-        documents[CPU_DOCUMENT] = _text(wire["cpu-config"])
+        documents[CPU_DOCUMENT] = key_a_line(wire["cpu-config"])
         wire = {**wire, "cpu-config": _seen(CPU_DOCUMENT, paths, layout)}
-    documents[CONFIG_DOCUMENT] = _text(wire)
+    documents[CONFIG_DOCUMENT] = key_a_line(wire)
     if metadata is not None:
-        documents[METADATA_DOCUMENT] = _text(metadata)
+        documents[METADATA_DOCUMENT] = key_a_line(metadata)
     return documents
 
 
@@ -150,7 +150,3 @@ def _jailer(definition: Definition) -> str:
             "(the role unkey.vmcp.vmcp_firecracker does), or run the VM without: security: {jail: false}."
         )
     return jailer
-
-
-def _text(value: t.Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
