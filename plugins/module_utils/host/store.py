@@ -34,6 +34,8 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        # Looked at once a task, not for each of its VMs.
+        self._has_top = False
         for option, path in (("state_dir", layout.state_dir), ("run_dir", layout.run_dir)):
             if "\0" in path:
                 raise InvalidArgument.of([Violation(option, "contains a NUL character, so it can be no path. Remove it.")])
@@ -125,8 +127,10 @@ class Store:
 
     def ensure_dirs(self, vm: VmLayout, uid: int | None, *, sync: bool = True) -> None:
         """0711, so that a uid reaches its own data and sees nothing else; C(data) belongs to the VM's uid alone. C(sync) as for C(ensure_dir)."""
-        ensure_dir(self.layout.state_dir, 0o711)
-        ensure_dir(self.layout.vms, 0o711)
+        if not self._has_top:
+            ensure_dir(self.layout.state_dir, 0o711)
+            ensure_dir(self.layout.vms, 0o711)
+            self._has_top = True
         ensure_dir(vm.dir, 0o711, sync=sync)
         owner = -1 if uid is None else uid
         before = os.stat(vm.data).st_uid if os.path.isdir(vm.data) else uid
