@@ -16,7 +16,8 @@ from .launch_sandbox import SANDBOX
 from .launch_supervise import SUPERVISE
 from .launch_taps import REMOVE_TAPS, TAPS
 
-_COMMON = r"""
+# Comes first in a launch file, so that what is of no use to anybody ends before the rest is read.
+HEAD = r"""
 now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
 
 # Whole seconds, cut off: a deadline gets one more, so as never to come early.
@@ -60,6 +61,14 @@ fail() {
 record() {
     printf '{"event":"%s","at":"%s","boot_id":"%s","host_boot_id":"%s"%s}\n' "$1" "${3:-$(now)}" "$boot_id" "$host_boot_id" "$2" >> "$dir/events.jsonl"
 }
+
+# By a task that is there: it clears up, and nobody is to read how the VM ended.
+being_removed() {
+    [ -f "$run/stopping" ] && { read -r _ by by_start && read -r what; } < "$run/stopping" && [ "$what" = removing ] && alive "$by" "$by_start"
+}
+case ${1-} in
+    stop|ended) if being_removed; then exit 0; fi ;;
+esac
 """
 
 _RUN = r"""
@@ -190,4 +199,4 @@ case ${1-} in
 esac
 """
 
-BODY = _COMMON + _RUN + TAPS + SANDBOX + _BOOT + STOP + ENDED + REMOVE_TAPS + SUPERVISE + _VERBS
+BODY = _RUN + TAPS + SANDBOX + _BOOT + STOP + ENDED + REMOVE_TAPS + SUPERVISE + _VERBS

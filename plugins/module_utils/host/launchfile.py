@@ -18,7 +18,7 @@ import typing as t
 from ..backends.port import Direct, FileUse, Isolation, LaunchSpec, Paths, TapLimit, TapUse
 from ..errors import InvalidArgument, Violation
 from .events import KEEP_LINES, MAX_BYTES
-from .launch_body import BODY
+from .launch_body import BODY, HEAD
 
 if t.TYPE_CHECKING:
     from .layout import VmLayout
@@ -90,7 +90,7 @@ def render(
         f"PATH={_PATH} LC_ALL=C",
         "export PATH LC_ALL",
         *(f"{key}={shlex.quote(value)}" for key, value in variables.items()),
-        "",
+        HEAD,
         _function("vmm_taps", _tap_lines(spec)),
         _function("vmm_files", _file_lines(layout, spec)),
         _function("vmm_access", _access_lines(layout, spec)),

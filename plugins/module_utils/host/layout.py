@@ -131,7 +131,7 @@ class VmLayout:
 
     @property
     def stopping(self) -> str:
-        """There while somebody asked the VM to stop; holds the reason (C(request), C(host), C(restart))."""
+        """There while somebody asked the VM to stop; holds the reason (C(request), C(host), C(restart)), and in a second line whether it is being removed."""
         return f"{self.run}/stopping"
 
     @property

@@ -60,6 +60,10 @@ class Supervisor(t.Protocol):
     def autostart(self, vm: VmLayout) -> bool:
         """Whether it does now."""
 
+    def end(self, vms: t.Sequence[VmLayout], deadline: float) -> None:
+        """Sees to it that all of them end by force and that nothing starts them again, for VMs that are to be removed: their ends need not be recorded.
+        Does not wait for that; C(remove) is called next, for some of them at a time."""
+
     def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
-        """Ends all of them by force and drops every trace the supervisor keeps of them (failed state, links), for VMs that are to be removed:
-        nothing starts them again, and their ends need not be recorded. Name to error text for those whose process is not gone at the deadline."""
+        """Waits until the processes that C(end) has ended are gone, and drops every trace the supervisor keeps of them (failed state, links).
+        Name to error text for those whose process is not gone at the deadline."""

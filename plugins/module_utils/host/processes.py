@@ -171,7 +171,7 @@ def mark_stopping(vm: VmLayout, reason: str) -> None:
 def unmark_stopping(vm: VmLayout) -> None:
     """Takes back a mark of ours: the task that made it has failed, and its process may run other tasks yet (Mitogen)."""
     try:
-        words = read_text(vm.stopping, max_bytes=256).split()
+        words = _first_line(vm.stopping)
     except FileNotFoundError:
         return
     if words[1:] == [str(os.getpid()), str(start_time(os.getpid()))]:
@@ -179,12 +179,23 @@ def unmark_stopping(vm: VmLayout) -> None:
             remove(vm.stopping)
 
 
+def mark_removing(vm: VmLayout) -> None:
+    """As C(mark_stopping), by a task that is about to remove the VM. While that lives, what a unit runs after the VM leaves it all to the task (see
+    C(launch_body)); a launch file of an earlier version reads only that the end was asked for."""
+    if recorded(vm) is not None:
+        write_atomic(vm.stopping, f"request {os.getpid()} {start_time(os.getpid())}\nremoving\n", sync=False)
+
+
 def _is_being_stopped(vm: VmLayout) -> bool:
     """Whether there is a mark whose task lives, or one of the host's, which names none."""
     try:
-        words = read_text(vm.stopping, max_bytes=256).split()
+        words = _first_line(vm.stopping)
     except FileNotFoundError:
         return False
     if len(words) != 3:
         return bool(words)
     return words[1].isdigit() and str(start_time(int(words[1]))) == words[2]
+
+
+def _first_line(mark: str) -> list[str]:
+    return read_text(mark, max_bytes=256).partition("\n")[0].split()

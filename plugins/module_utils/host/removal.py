@@ -1,7 +1,7 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removes the files of VMs, one or many: the state directory is listed once and made durable once for all of them. Standard library only."""
+"""Removes the files of VMs, one or many: the state directory is listed once, and made durable once for many of them. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,48 +13,68 @@ from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
 from .files import os_errors, sync_dir
 from .locks import held
 from .store import REMOVING, unfinished
-from .trees import mount_points, mounts_below, remove_tree
+from .trees import mount_points, mounts_below, remove_below, remove_tree
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout
 
 Removed = t.Union[bool, VmcpError]
 
-# To delete files that are on the disk is to wait for the file system, for each of them: the waits of several go on at the same time.
-_THREADS = 4
+# To delete files that are on the disk is to wait for the file system, for each of them (where it discards what is freed, for the disk): the waits of
+# several go on at the same time.
+_THREADS = 16
 _FEW = 16
 
 
 def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_back: t.Callable[[list[str]], object]) -> dict[str, Removed]:
-    """Removes what belongs to the VMs, their run-time directories too; locks stay. For each whether there was anything, or why it is not removed: something
-    is mounted below.
+    """As C(Removal), of VMs that are all at their end."""
+    removal = Removal(layout, names, give_back)
+    removal.clear(names, keep_data=keep_data)
+    return removal.finish()
+
+
+class Removal:
+    """Removes what belongs to VMs, their run-time directories too; locks stay. In portions, while others still end: C(clear) each, then C(finish).
 
     Directories are renamed first, so that a run killed in between leaves no half VM; the rest goes with the next removal.
     C(give_back) returns what the VMs had of the host: called once nothing can use it, while something is still there by which a repeated removal
-    would find that there is something to do. C(keep_data) leaves C(data) alone."""
-    found: dict[str, Removed] = {}
-    read = mount_points()
-    # Usually none: then no path has to be looked at for it any more.
-    points = [point for directory in (layout.vms, layout.run_dir) for point in mounts_below(directory, read)]
-    _finish_others(layout, names, give_back, points)
-    for name in names:
-        try:
-            vm = layout.vm(name)
-            there = remove_tree(vm.run, sync=False, points=points)
-            found[name] = (_remove_all_but_data(vm) if keep_data else _set_aside(layout, vm, points)) or there
-        except VmcpError as exc:
-            found[name] = exc
-    removed = [name for name in names if not isinstance(found[name], VmcpError)]
-    if not keep_data and any(found[name] is True for name in removed):
-        _sync_names(layout)
-    _for_all(removed, lambda name: _empty(_doomed(layout, name), points))
-    if removed:
-        give_back(removed)
-    for name, was_there in _for_all(removed, lambda name: remove_tree(_doomed(layout, name), sync=False, points=points)):
-        found[name] = was_there or found[name]
-    if removed:
-        _sync_names(layout)
-    return found
+    would find that there is something to do. C(names): of all portions."""
+
+    def __init__(self, layout: Layout, names: t.Collection[str], give_back: t.Callable[[list[str]], object]) -> None:
+        self._layout = layout
+        self._give_back = give_back
+        self._found: dict[str, Removed] = {}
+        read = mount_points()
+        # Usually none: then no path has to be looked at for it any more.
+        self._points = [point for directory in (layout.vms, layout.run_dir) for point in mounts_below(directory, read)]
+        _finish_others(layout, names, give_back, self._points)
+
+    def clear(self, names: t.Sequence[str], *, keep_data: bool) -> None:
+        """Their files, but for an empty directory each. C(keep_data) leaves C(data) alone."""
+        points = self._points
+        for name in names:
+            try:
+                vm = self._layout.vm(name)
+                there = remove_tree(vm.run, sync=False, points=points)
+                self._found[name] = (_remove_all_but_data(vm) if keep_data else _set_aside(self._layout, vm, points)) or there
+            except VmcpError as exc:
+                self._found[name] = exc
+        removed = [name for name in names if not isinstance(self._found[name], VmcpError)]
+        if not keep_data and any(self._found[name] is True for name in removed):
+            _sync_names(self._layout)
+        # Before what they had is given back: that may have to write, and the disk may be full.
+        _for_all(removed, lambda name: remove_below(_doomed(self._layout, name), points=points))
+
+    def finish(self) -> dict[str, Removed]:
+        """Gives back what they had. For each whether there was anything, or why it is not removed: something is mounted below."""
+        removed = [name for name, found in self._found.items() if not isinstance(found, VmcpError)]
+        if removed:
+            self._give_back(removed)
+        for name, was_there in _for_all(removed, lambda name: _drop(_doomed(self._layout, name), self._points)):
+            self._found[name] = was_there or self._found[name]
+        if removed:
+            _sync_names(self._layout)
+        return self._found
 
 
 def _for_all(names: t.Sequence[str], work: t.Callable[[str], t.Any]) -> list[tuple[str, t.Any]]:
@@ -84,10 +104,16 @@ def _set_aside(layout: Layout, vm: VmLayout, points: t.Sequence[str]) -> bool:
         mounted = mounts_below(vm.dir, points)
         if mounted:
             raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
-        if not os.path.lexists(vm.dir):
+        try:
+            os.rename(vm.dir, doomed)
+        except FileNotFoundError:
             return False
-        remove_tree(doomed, sync=False, points=points)
-        os.rename(vm.dir, doomed)
+        except OSError:
+            # What a removal that was cut off has left there.
+            if not os.path.lexists(doomed):
+                raise
+            remove_tree(doomed, sync=False, points=points)
+            os.rename(vm.dir, doomed)
     return True
 
 
@@ -105,11 +131,15 @@ def _remove_all_but_data(vm: VmLayout) -> bool:
     return found
 
 
-def _empty(doomed: str, points: t.Sequence[str]) -> None:
-    """Before what it had is given back: that may have to write, and the disk may be full."""
-    if os.path.lexists(doomed):
-        for entry in os.listdir(doomed):
-            remove_tree(f"{doomed}/{entry}", sync=False, points=points)
+def _drop(doomed: str, points: t.Sequence[str]) -> bool:
+    """The directory, empty by now but for what came into it since. False when it was not there."""
+    try:
+        os.rmdir(doomed)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return remove_tree(doomed, sync=False, points=points)
+    return True
 
 
 def _finish_others(layout: Layout, but: t.Collection[str], give_back: t.Callable[[list[str]], object], points: t.Sequence[str]) -> None:
@@ -119,7 +149,7 @@ def _finish_others(layout: Layout, but: t.Collection[str], give_back: t.Callable
             continue
         with contextlib.suppress(DeadlineExceeded), held(layout.vm(name).lock, "finishing a removal that was cut off", 0):
             doomed = _doomed(layout, name)
-            _empty(doomed, points)
+            remove_below(doomed, points=points)
             if not os.path.lexists(layout.vm(name).dir):
                 give_back([name])
             remove_tree(doomed, points=points)

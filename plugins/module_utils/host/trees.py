@@ -10,7 +10,6 @@ looks at it. Such paths are opened component by component with O_NOFOLLOW, and r
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import typing as t
@@ -96,9 +95,7 @@ def remove_tree(path: str, *, sync: bool = True, points: t.Optional[t.Sequence[s
     is durable. C(points): as for C(mounts_below).
 
     FailedPrecondition when something is mounted at or below it: what is mounted there is not ours."""
-    mounted = mounts_below(path, points)
-    if mounted:
-        raise FailedPrecondition(f"{mounted[0]} is a mount point, so {path} is not removed. Unmount it and run the task again.")
+    _refuse_mounted(path, points)
     parent, base = os.path.split(path)
     with os_errors(f"remove {path}"):
         try:
@@ -118,27 +115,42 @@ def remove_tree(path: str, *, sync: bool = True, points: t.Optional[t.Sequence[s
     return True
 
 
+def remove_below(path: str, *, points: t.Optional[t.Sequence[str]] = None) -> None:
+    """Removes all below a directory, and leaves the directory; that it is not there is fine. As C(remove_tree), not synced."""
+    _refuse_mounted(path, points)
+    with os_errors(f"remove what is in {path}"), contextlib.suppress(FileNotFoundError):
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            _remove_entries(directory, os.fstat(directory).st_dev, path)
+        finally:
+            os.close(directory)
+
+
+def _refuse_mounted(path: str, points: t.Optional[t.Sequence[str]]) -> None:
+    mounted = mounts_below(path, points)
+    if mounted:
+        raise FailedPrecondition(f"{mounted[0]} is a mount point, so {path} is not removed. Unmount it and run the task again.")
+
+
 def _remove_entry(directory: int, name: str, device: int, shown: str) -> None:
-    try:
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        # ELOOP and ENOTDIR: a link or no directory, both of which unlink removes as themselves.
-        if exc.errno not in (errno.ELOOP, errno.ENOTDIR):
-            raise
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
-        return
-    try:
-        if os.fstat(inner).st_dev != device:
-            raise FailedPrecondition(f"{shown} is a mount point, so it is not removed. Unmount it and run the task again.")
-        for entry in os.listdir(inner):
-            _remove_entry(inner, entry, device, f"{shown}/{entry}")
-    finally:
-        os.close(inner)
+    """Most are files: whether it is a directory is known by trying, which follows no link either."""
     with contextlib.suppress(FileNotFoundError):
-        os.rmdir(name, dir_fd=directory)
+        try:
+            os.unlink(name, dir_fd=directory)
+        except IsADirectoryError:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+            try:
+                if os.fstat(inner).st_dev != device:
+                    raise FailedPrecondition(f"{shown} is a mount point, so it is not removed. Unmount it and run the task again.") from None
+                _remove_entries(inner, device, shown)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=directory)
+
+
+def _remove_entries(directory: int, device: int, shown: str) -> None:
+    for entry in os.listdir(directory):
+        _remove_entry(directory, entry, device, f"{shown}/{entry}")
 
 
 def name_in(directory: str, temporary: str, name: str, sync: bool) -> None:

@@ -33,6 +33,7 @@ def systemd_maker(request: pytest.FixtureRequest) -> t.Iterator[Maker]:
     yield Maker(LAYOUT, stub)
     supervisor = SystemdSupervisor(LAYOUT)
     for name in Store(LAYOUT).names():
+        supervisor.end([LAYOUT.vm(name)], soon())
         assert supervisor.remove([LAYOUT.vm(name)], soon()) == {}
         Store(LAYOUT).remove(name)
 
@@ -123,6 +124,16 @@ def test_policy_restarts_a_guest_that_reboots_and_a_crash(systemd_maker: Maker, 
     for vm in (reboots, crashes):
         until(lambda vm=vm: any(e["event"] == "restart_limit" for e in events.read(vm)), "the bound is reached", 20)
         assert [e["event"] for e in events.read(vm)] == ["start", "boot", "exit"] * 3 + ["restart_limit"]
+
+
+def test_what_is_removed_is_neither_recorded_nor_started_again(systemd_maker: Maker, systemd: SystemdSupervisor) -> None:
+    vms = [systemd_maker.define(f"vm-{n}", systemd_maker.stub_spec("stay"), restart_policy={"on_crash": "restart"}) for n in range(5)]
+    assert systemd.start(vms, soon()) == {}
+    systemd.end(vms, soon())
+    assert systemd.remove(vms, soon()) == {}
+    for vm in vms:
+        assert [event["event"] for event in events.read(vm)] == ["start", "boot"]
+        assert state(vm) == "inactive" and processes.current(vm) is None
 
 
 def test_systemctl_stop_asks_the_guest_and_is_never_restarted(systemd_maker: Maker, systemd: SystemdSupervisor) -> None:

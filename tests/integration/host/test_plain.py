@@ -269,6 +269,22 @@ def test_a_crash_long_after_a_killed_task_is_a_crash(maker: Maker, plain: PlainS
     assert (last.reason, last.signal) == (reason, "SIGSEGV")
 
 
+@pytest.mark.parametrize(("task", "recorded"), [("lives", False), ("was killed", True)])
+def test_what_comes_after_a_vm_is_left_to_the_task_that_removes_it(maker: Maker, task: str, recorded: bool) -> None:
+    """As a unit calls it: C(ExecStop=), then C(ExecStopPost=)."""
+    vm = maker.define("web", maker.stub_spec("stay"), restart_policy={"on_crash": "restart"})
+    os.makedirs(vm.run)
+    pathlib.Path(vm.pid).write_text(f"999999999 1 0d4f9f3e-0000-0000-0000-000000000000 {processes.host_boot_id()}\n")
+    pathlib.Path(vm.up).touch()
+    processes.mark_removing(vm)
+    if task == "was killed":
+        pathlib.Path(vm.stopping).write_text("request 999999999 1\nremoving\n")
+    for verb in (["stop"], ["ended", "abandoned"]):
+        subprocess.run(["/bin/sh", vm.launch, *verb], check=not recorded, timeout=20, env={"EXIT_CODE": "killed", "EXIT_STATUS": "KILL"})
+    assert (events.last_exit(events.read(vm)) is not None) == recorded
+    assert os.path.exists(vm.pid) != recorded
+
+
 # --- changed while it runs --------------------------------------------------------------------------------
 
 
@@ -306,6 +322,7 @@ def test_nothing_comes_back_after_a_removal(maker: Maker, plain: PlainSupervisor
     vm = maker.define("web", maker.stub_spec("up-then", "false"), restart_policy={"on_crash": "restart", "max_per_hour": 1000})
     assert plain.start([vm], soon()) == {}
     time.sleep(delay_s)
+    plain.end([vm], soon())
     assert plain.remove([vm], soon()) == {}
     for dummy in range(25):
         assert processes.current(vm) is None
@@ -319,9 +336,11 @@ def test_the_process_that_bounds_logs_goes_with_the_last_vm(maker: Maker, plain:
     assert plain.start([one, two], soon()) == {}
     trimmer = until(lambda: processes.parse_record(maker.layout.trimmer_lock), "it says who it is")
     assert processes.is_live(trimmer)
+    plain.end([one], soon())
     assert plain.remove([one], soon()) == {}
     assert processes.is_live(trimmer)
     pathlib.Path(maker.layout.run_dir, ".progress.jsonl").touch()
+    plain.end([two], soon())
     assert plain.remove([two], soon()) == {}
     until(lambda: not processes.is_live(trimmer), "it is gone")
 

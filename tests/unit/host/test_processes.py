@@ -100,11 +100,26 @@ def test_a_mark_is_taken_back_by_whoever_made_it(vm: VmLayout) -> None:
     processes.mark_stopping(vm, "request")
     processes.unmark_stopping(vm)
     assert not os.path.exists(vm.stopping)
+    processes.mark_removing(vm)
+    processes.unmark_stopping(vm)
+    assert not os.path.exists(vm.stopping)
     # Of the host that goes down, and of another task.
     for other in ("host\n", f"request {os.getppid()} {processes.start_time(os.getppid())}\n", f"request {os.getpid()} 1\n"):
         pathlib.Path(vm.stopping).write_text(other)
         processes.unmark_stopping(vm)
         assert os.path.exists(vm.stopping)
+
+
+def test_a_removal_is_an_end_that_was_asked_for(vm: VmLayout) -> None:
+    """The first line is what launch files of every version read."""
+    processes.mark_removing(vm)
+    assert not os.path.exists(vm.stopping)
+    write_pid(vm, os.getpid())
+    processes.mark_removing(vm)
+    mark = f"request {os.getpid()} {processes.start_time(os.getpid())}\nremoving\n"
+    assert pathlib.Path(vm.stopping).read_text() == mark
+    processes.mark_stopping(vm, "restart")
+    assert pathlib.Path(vm.stopping).read_text() == mark
 
 
 # --- events ----------------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def give_back(vms: t.Sequence[VmLayout]) -> None:
     """What VMs that are to be removed still have of the host's (taps, access to files); their processes have ended, and nobody is to read how."""
     left = set(end_taps(vms))
     for vm in vms:
-        if vm.name in left or os.path.lexists(vm.limits) or os.path.lexists(vm.granted):
-            clear_up_after(vm)
+        if (vm.name in left or os.path.lexists(vm.limits) or os.path.lexists(vm.granted)) and os.path.lexists(vm.launch):
+            run_verb(vm, "clear")
 
 
 def end_taps(vms: t.Sequence[VmLayout]) -> list[str]:

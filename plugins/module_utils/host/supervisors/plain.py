@@ -83,18 +83,22 @@ class PlainSupervisor:
     def autostart(self, vm: VmLayout) -> bool:
         return False
 
-    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+    def end(self, vms: t.Sequence[VmLayout], deadline: float) -> None:
         """The supervisors first: without them nothing is started any more once their locks are free, also what was on its way."""
         here = [vm for vm in vms if os.path.isdir(vm.run)]
         for vm in here:
             _kill_supervisor(vm)
-        free = [vm for vm in here if _wait_for_lock(vm, deadline)]
-        for vm in free:
-            processes.send(vm, signal.SIGKILL)
+        for vm in here:
+            if _wait_for_lock(vm, deadline):
+                processes.send(vm, signal.SIGKILL)
         self._end_trimming([vm.name for vm in vms])
-        gone = [vm for vm in free if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
+
+    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+        here = [vm for vm in vms if os.path.isdir(vm.run)]
+        gone = [vm for vm in here if _is_free(vm.supervisor_lock) and ((record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline))]
         ending.give_back(gone)
-        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in here if vm not in gone}
+        through = {vm.name for vm in gone}
+        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in here if vm.name not in through}
 
     # --- inside -------------------------------------------------------------------------------------------
     def _set_off(self, vms: t.Sequence[VmLayout], deadline: float, spawned: dict[str, int], failures: dict[str, str]) -> list[starting.Start]:

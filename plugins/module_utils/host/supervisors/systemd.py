@@ -155,13 +155,13 @@ class SystemdSupervisor:
     def autostart(self, vm: VmLayout) -> bool:
         return os.path.lexists(_wants(vm))
 
-    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+    def end(self, vms: t.Sequence[VmLayout], deadline: float) -> None:
         for vm in vms:
             self.set_autostart(vm, False)
-            processes.mark_stopping(vm, "request")
+            processes.mark_removing(vm)
             processes.send(vm, signal.SIGKILL)
-        # Of all at once; what each unit clears up after its VM then finds none.
-        ending.end_taps(vms)
+
+    def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
         # A start that policy asked for may be on its way: stopping the unit takes it back.
         _systemctl("stop", *map(_unit, vms), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
         states = _states(vms)
@@ -171,7 +171,8 @@ class SystemdSupervisor:
         failed = [_unit(vm) for vm in vms if states[vm.name] == "failed"]
         if failed:
             _systemctl("reset-failed", *failed, fails=True)
-        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in vms if vm not in gone}
+        names = {vm.name for vm in gone}
+        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in vms if vm.name not in names}
 
 
 def _unit_of(name: str) -> str:
