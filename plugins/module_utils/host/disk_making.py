@@ -111,8 +111,11 @@ def _clone_raw(record: DiskRecord, path: str, source: int, origin: Origin) -> Di
 def _convert(record: DiskRecord, path: str, source: int, origin: Origin, format_: str) -> None:
     with os_errors(f"make {path}"):
         os.close(os.open(path, _NEW, 0o600))
-    ours = origin.path if (record.source or {}).get("kind") == "disk" else None
-    convert(source, origin.format, path, format_, doing=f"convert {origin.path}", ours=ours)
+    convert(source, origin.format, path, format_, doing=f"convert {origin.path}", ours=_ours(record, origin))
+
+
+def _ours(record: DiskRecord, origin: Origin) -> t.Optional[str]:
+    return origin.path if (record.source or {}).get("kind") == "disk" else None
 
 
 def _overlay_of(record: DiskRecord, path: str, source: int, origin: Origin) -> DiskRecord:
@@ -153,8 +156,11 @@ def _make_volume(record: DiskRecord, directory: str, origin: t.Optional[Origin],
         return dataclasses.replace(record, method="snapshot", saved_bytes=record.size_bytes)
     tools.run("lvcreate", "-q", "-V", size, "-T", f"{group}/{pool}", "-n", name, doing=doing)
     if origin is not None:
-        words = ["convert", "-n", "-f", origin.format, "-O", "raw", origin.path, record.path]
-        tools.run("qemu-img", *words, doing=f"copy {origin.path} to {record.path}")
+        source = open_origin(origin)
+        try:
+            convert(source, origin.format, record.path, "raw", doing=f"copy {origin.path} to {record.path}", ours=_ours(record, origin))
+        finally:
+            os.close(source)
         return dataclasses.replace(record, method="copy")
     if filesystem is not None:
         filesystems.make(record.path, filesystem, record.content)

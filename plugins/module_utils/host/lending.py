@@ -42,7 +42,7 @@ def _give(fd: int, uid: int, target: str) -> None:
 
 
 def convert(source: int, source_format: str, target: str, target_format: str, *, doing: str, ours: t.Optional[str] = None) -> None:
-    """What C(source) is open on, in C(target), an empty file of root's. C(ours): the path behind C(source), where that is ours to lend.
+    """What C(source) is open on, in C(target), an empty file or volume of root's. C(ours): the path behind C(source), where that is ours to lend.
 
     By nobody, but for a file of somebody's that not all may read: that is not given to anyone, and read with the rights of whoever runs this."""
     with contextlib.ExitStack() as stack:
@@ -52,7 +52,10 @@ def convert(source: int, source_format: str, target: str, target_format: str, *,
             fds.append(fd)
         written, fd = stack.enter_context(lent(target))
         user = tools.NOBODY if ours is not None or os.fstat(source).st_mode & stat.S_IROTH else None
-        tools.run("qemu-img", "convert", "-f", source_format, "-O", target_format, path, written, doing=doing, pass_fds=(*fds, fd), user=user)
+        # A volume is there already, and is written as it is.
+        there = ["-n"] if target.startswith("/dev/") else []
+        words = ["convert", *there, "-f", source_format, "-O", target_format, path, written]
+        tools.run("qemu-img", *words, doing=doing, pass_fds=(*fds, fd), user=user)
 
 
 def resize_qcow2(fd: int, path: str, size: int, doing: str, user: t.Optional[int]) -> None:
