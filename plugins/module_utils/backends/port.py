@@ -45,12 +45,13 @@ class TapLimit:
 @dataclasses.dataclass(frozen=True)
 class Direct:
     """A macvtap device on an interface of the host's (C(parent)), with the guest's own MAC address. C(descriptor): the number under which the VMM, and
-    what boots it, find it open."""
+    what boots it, find it open. C(addresses): what the guest may send from, any of a family of which none is named; None where it is not held to anything."""
 
     parent: str
     mode: str
     mac: str
     descriptor: int
+    addresses: t.Optional[tuple[str, ...]] = None
 
 
 @dataclasses.dataclass(frozen=True)

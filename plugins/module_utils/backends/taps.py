@@ -40,7 +40,8 @@ def _direct(our_id: str, nic: Network, generated: t.Mapping[str, t.Any]) -> t.Op
     if facts is None or descriptor is None:
         return None
     mac = nic.mac_address or (generated.get("macs") or {}).get(our_id, "")
-    return Direct(str(facts.get("parent")), facts.get("mode") or "bridge", mac, descriptor)
+    own = tuple(address.partition("/")[0] for address in facts.get("addresses", [])) if facts.get("guarded") else None
+    return Direct(str(facts.get("parent")), facts.get("mode") or "bridge", mac, descriptor, own)
 
 
 def facts_of(generated: t.Mapping[str, t.Any]) -> t.Mapping[str, NicFacts]:

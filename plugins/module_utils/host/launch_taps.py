@@ -95,12 +95,21 @@ table netdev vmcp-$1-$2 { chain $2 { type filter hook $hook device \"$1\" priori
 "
 }
 
+# No bridge sees what a macvtap device sends, so it is looked at where it leaves the device.
+guard() { # macvtap device, rules of nft
+    limited="$limited $1"
+    rules="${rules}table netdev vmcp-$1-guard
+delete table netdev vmcp-$1-guard
+table netdev vmcp-$1-guard { chain guard { type filter hook egress device \"$1\" priority -10; $2; }; }
+"
+}
+
 make_taps() {
     step='make the taps'
     [ -z "$links" ] || printf '%s\n' "$links" | ip -batch -
     step='put the taps into their VLANs'
     [ -z "$bridge_vlans" ] || printf '%s' "$bridge_vlans" | bridge -batch -
-    step='limit what passes through the taps'
+    step='limit and guard what passes through the taps (a guard of macvtap needs Linux 5.16, or anti_spoofing: false on its network)'
     [ -z "$queues$rules" ] || printf '%s\n' "$limited" > "$run/limits"
     [ -z "$queues" ] || printf '%s' "$queues" | tc -batch -
     [ -z "$rules" ] || printf '%s' "$rules" | nft -f -
@@ -113,7 +122,7 @@ remove_taps() {
         for tap_name in $(cat -- "$run/limits"); do
             # Of a tap of the user's; one of ours takes its queue with it.
             tc qdisc del dev "$tap_name" root 2>/dev/null || :
-            for way in rx tx; do nft "delete table netdev vmcp-$tap_name-$way" 2>/dev/null || :; done
+            for way in rx tx guard; do nft "delete table netdev vmcp-$tap_name-$way" 2>/dev/null || :; done
         done
     fi
     if [ -f "$run/taps" ]; then

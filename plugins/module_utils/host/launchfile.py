@@ -19,6 +19,7 @@ from ..backends.port import Direct, FileUse, Isolation, LaunchSpec, Paths, TapLi
 from ..errors import InvalidArgument, Violation
 from .events import KEEP_LINES, MAX_BYTES
 from .launch_body import BODY, HEAD
+from .launch_guard import guard_rules
 
 if t.TYPE_CHECKING:
     from .layout import VmLayout
@@ -141,7 +142,12 @@ def _tap_lines(spec: LaunchSpec) -> list[str]:
         for way, limit in (("rx", tap.limit_rx), ("tx", tap.limit_tx))
         if limit is not None
     ]
-    return [*made, *limits, "make_taps"] if made or limits else []
+    guards = [
+        f"guard {shlex.join([tap.name, guard_rules(tap.direct.mac, tap.direct.addresses)])}"
+        for tap in spec.taps
+        if tap.ours and tap.direct is not None and tap.direct.addresses is not None
+    ]
+    return [*made, *limits, *guards, "make_taps"] if made or limits else []
 
 
 def _tap_line(tap: TapUse) -> str:

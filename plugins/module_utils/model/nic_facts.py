@@ -13,13 +13,14 @@ DIRECT_MAX = 6
 
 class NicFacts(t.TypedDict, total=False):
     """What is recorded of an interface on a network of ours when its VM is defined. C(bridge): where its tap goes; None on macvtap, which has a C(parent)
-    interface and a C(mode). C(addresses): with prefix length where the network has one, IPv4 first. C(gateways), C(nameservers): without. C(method):
-    never C(auto)."""
+    interface and a C(mode), and C(guarded) where the guest sends from its own addresses alone. C(addresses): with prefix length where the network has one,
+    IPv4 first. C(gateways), C(nameservers): without. C(method): never C(auto)."""
 
     network: str
     bridge: t.Optional[str]
     parent: t.Optional[str]
     mode: str
+    guarded: bool
     mtu: t.Optional[int]
     addresses: list[str]
     gateways: list[str]

@@ -81,7 +81,7 @@ def facts_of(definition: Definition, network: NetworkDefinition, addresses: t.Se
         "network": network.name,
         "bridge": network.bridge,
         "parent": network.parent,
-        **({} if network.bridge else {"mode": network.settings.get("mode") or "bridge"}),
+        **({} if network.bridge else {"mode": network.settings.get("mode") or "bridge", "guarded": network.settings.get("anti_spoofing") is not False}),
         "mtu": network.mtu,
         "addresses": [address if lengths[address] is None else f"{address}/{lengths[address]}" for address in addresses],
         "gateways": list(network.gateways),

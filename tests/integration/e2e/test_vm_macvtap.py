@@ -26,6 +26,9 @@ ip link set eth0 up
 ip addr add 192.0.2.7/24 dev eth0
 until ping -c 1 -W 1 192.0.2.1 > /dev/null; do sleep 1; done
 echo "lan answers"
+ip addr add 192.0.2.8/24 dev eth0
+if ping -c 1 -W 2 -I 192.0.2.8 192.0.2.1 > /dev/null; then echo "spoofing works"; else echo "spoofing is refused"; fi
+ip addr del 192.0.2.8/24 dev eth0
 dd if=/dev/zero bs=64k 2> /dev/null | nc 192.0.2.1 5000 > /dev/null &
 sleep 1
 nc 192.0.2.1 5001 < /dev/null > /dev/null
@@ -105,6 +108,7 @@ def test_a_linux_guest_is_on_the_lan(ground: Playground, lan: Lan, qemu: Vmm) ->
     assert "web" in results.refused("used", "failed_precondition")["msg"]
     assert {link for link in lan.links() if not link.startswith(("vq", "ifb"))} == {"lo", "lan0", nic["tap"]}
     said(ground.vm_file("web", "console.log"), "lan answers")
+    said(ground.vm_file("web", "console.log"), "spoofing is refused")
     assert "02:00:00:00:00:07" in lan.outside.run("ip", "neigh", "show", "192.0.2.7")
     assert_limited(*servers)
     ground.play([task("end", name="web", state="shutdown", shutdown_timeout=0)]).ok("end")
