@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import typing as t
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.backends import unix_http
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.firecracker.driver import Driver
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec, Paths
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.vmm_socket import connect
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, VmmProcess, binaries, soon, until, why_not_real
@@ -70,7 +70,7 @@ class Vmm(VmmProcess):
 
     def _answers(self) -> bool:
         try:
-            unix_http.connect(self.socket, soon()).close()
+            connect(self.socket, soon()).close()
         except OSError:
             # Not made yet, or made and not listened on yet.
             return False

@@ -257,7 +257,7 @@ def vsock_path(definition: Definition, vm: VmLayout) -> str:
 
 
 def _unix_vsock_accepts(path: str, port: int, timeout_s: float, peer: t.Optional[int]) -> bool:
-    from ..backends.unix_http import connect
+    from ..backends.vmm_socket import connect
 
     with connect(path, time.monotonic() + timeout_s, peer) as stream:
         stream.settimeout(timeout_s)

@@ -12,7 +12,8 @@ import typing as t
 
 from ...errors import FailedPrecondition, Internal
 from ..quoting import quoted
-from ..unix_http import Connection, Reply, parse_json
+from ..unix_http import Connection, Reply
+from ..vmm_socket import parse_json
 
 BASE = "/api/v1/"
 # What they say when there is no VM; 404 since v53, 500 before.

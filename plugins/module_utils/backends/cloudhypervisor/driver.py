@@ -11,7 +11,8 @@ import typing as t
 from ...errors import FailedPrecondition, Internal, VmcpError
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..quoting import quoted
-from ..unix_http import Connection, parse_json, send_request
+from ..unix_http import Connection, send_request
+from ..vmm_socket import parse_json
 from . import client, launch, readback, translate
 from .words import parse_version, wire_id
 

@@ -13,7 +13,8 @@ import typing as t
 from ...errors import FailedPrecondition, Internal, InvalidArgument, Violation
 from ..port import Observed
 from ..quoting import quoted
-from ..unix_http import Connection, parse_json, send_request
+from ..unix_http import Connection, send_request
+from ..vmm_socket import parse_json
 
 if t.TYPE_CHECKING:
     from ...host.layout import VmLayout

@@ -5,7 +5,7 @@
 
 A QMP server talks to one client at a time. Another one is not refused: its connection waits in the queue, without a greeting, until the
 first one leaves. So waiting for the greeting under the deadline is all the retrying there is to do.
-Sockets are opened by C(unix_http), with its checks against what a VM's user might have planted.
+Sockets are opened by C(vmm_socket), with its checks against what a VM's user might have planted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import typing as t
 from ... import thirdparty
 from ...errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
 from ..quoting import quoted
-from ..unix_http import connect, foreign_errors, parse_json
+from ..vmm_socket import connect, foreign_errors, parse_json
 
 # The longest line is the description of a few hundred block devices; more is no QEMU that we may believe.
 LINE_BYTES_MAX = 4 << 20
