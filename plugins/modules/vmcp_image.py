@@ -143,7 +143,7 @@ options:
     description: Public keys by user of the image, added to C(.ssh/authorized_keys) in the user's home.
     type: dict
   proxy:
-    description: URL of a proxy. As the environment says (C(http_proxy), C(https_proxy), C(no_proxy)) if left out, none if empty.
+    description: URL of a proxy, for URLs, registries and apt. As the environment says (C(http_proxy), C(https_proxy), C(no_proxy)) if left out, none if empty.
     type: str
   headers:
     description: Headers of the requests, for example C(Authorization). They are not sent to another host that the server may redirect to.

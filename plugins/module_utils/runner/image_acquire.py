@@ -122,9 +122,9 @@ def _package(request: ImageRequest, work: Work) -> Acquired:
         name, version = package.resolve(request.source, work)
     except NotFound:
         # A bare machine has no lists yet.
-        package.update_lists(work)
+        package.update_lists(work, request.reach)
         name, version = package.resolve(request.source, work)
-    archive = package.download(name, version, work)
+    archive = package.download(name, version, work, request.reach)
     digest = digest_file(archive)
     found = package.unpack(archive, name, version, work)
     return Acquired(found.kernel, digest, f"the package {name}", {"package": name, "version": version}, package=found)

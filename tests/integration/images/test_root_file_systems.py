@@ -325,6 +325,32 @@ def test_a_container_image_of_a_registry(images: Images) -> None:
         assert "skopeo ended with" in images.refused("failed_precondition", **{**options, "container": f"docker://{registry.address}/team/none:v1"})
 
 
+@pytest.mark.parametrize("said_by", ["option", "environment"])
+def test_a_registry_is_asked_through_the_proxy(images: Images, monkeypatch: pytest.MonkeyPatch, said_by: str) -> None:
+    """Nobody listens there: that is what skopeo complains of, and not of a registry that has no address."""
+    tool("skopeo")
+    with FileServer() as gone:
+        proxy = gone.url
+    if said_by == "environment":
+        monkeypatch.setenv("https_proxy", proxy)
+        monkeypatch.setenv("http_proxy", proxy)
+    options: Tree = {"kind": "rootfs", "container": "docker://registry.invalid/app:v1", "retries": 0, "proxy": proxy if said_by == "option" else None}
+    message = images.refused("failed_precondition", **options)
+    assert "proxyconnect" in message and proxy.rpartition("/")[2] in message
+
+
+def test_credentials_are_read_where_skopeo_login_leaves_them(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool("skopeo")
+    directory = images.top / "runtime"
+    (directory / "containers").mkdir(parents=True)
+    (directory / "containers" / "auth.json").write_text("not json")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    with serve_layout(container(images), "team/app", "v1") as registry:
+        options: Tree = {"kind": "rootfs", "container": f"docker://{registry.address}/team/app:v1", "validate_certs": False}
+        assert str(directory / "containers" / "auth.json") in images.refused("failed_precondition", **options)
+
+
 def layout_path(images: Images, *layers: bytes) -> pathlib.Path:
     path = images.top / "newer"
     layout(path, *layers, tag="v1", config=t.cast("Tree", CONFIG))

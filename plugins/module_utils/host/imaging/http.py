@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import ssl
 import typing as t
@@ -23,6 +24,9 @@ from .work import Work
 _MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 _SAID_MAX_BYTES = 300
+# Programs differ in which of the two spellings they read.
+_PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+_NO_PROXY = ("no_proxy", "NO_PROXY")
 
 
 class Answer:
@@ -121,6 +125,13 @@ def refusal(url: str, answer: Answer) -> VmcpError:
     if answer.status in _MAY_PASS:
         return Unavailable(f"{text} Try again later.", details=details)
     return FailedPrecondition(f"{text} That is no file.", details=details)
+
+
+def proxy_environ(reach: Reach) -> dict[str, str]:
+    """Variables by which a program that fetches goes the same way as we do."""
+    if reach.proxy is None:
+        return {name: os.environ[name] for name in (*_PROXIES, *_NO_PROXY) if name in os.environ}
+    return dict.fromkeys(_PROXIES, reach.proxy) if reach.proxy else {}
 
 
 def _opener(reach: Reach) -> urllib.request.OpenerDirector:

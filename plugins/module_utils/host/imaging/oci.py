@@ -22,6 +22,7 @@ from ...model.image_request import Reach
 from ..files import os_errors
 from ..images import digest_file
 from . import archive, tools
+from .http import proxy_environ
 from .tree import Tree
 from .work import Source, SparseWriter, Work
 
@@ -32,6 +33,7 @@ _REF_NAME = "org.opencontainers.image.ref.name"
 _LAYER = re.compile(r".*(layer|rootfs\.diff)\S*tar(\+(gzip|zstd)|\.gzip)?$")
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _POLICY = "/etc/containers/policy.json"
+_LOGIN = ("HOME", "XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE")
 
 
 class ContainerImage(t.NamedTuple):
@@ -54,7 +56,8 @@ def bring(reference: str, reach: Reach, work: Work) -> tuple[str, str]:
         return layout, tag
     layout = work.path("layout")
     # No layer may be larger; what they are together is looked at before they are unpacked.
-    tools.run(_skopeo(reach, "copy", reference, f"oci:{layout}:image"), work, f"fetching {reference}", limits=tools.Limits(file=work.max_size))
+    argv, limits = _skopeo(reach, "copy", reference, f"oci:{layout}:image"), tools.Limits(file=work.max_size)
+    tools.run(argv, work, f"fetching {reference}", limits=limits, environ=_environ(reach))
     blobs = f"{layout}/blobs/sha256"
     work.refuse_over(sum(os.path.getsize(f"{blobs}/{name}") for name in os.listdir(blobs)), reference)
     return layout, "image"
@@ -62,7 +65,7 @@ def bring(reference: str, reach: Reach, work: Work) -> tuple[str, str]:
 
 def remote_digest(reference: str, reach: Reach, work: Work) -> str:
     """The digest of what a registry has under that name now."""
-    raw = tools.run(_skopeo(reach, "inspect", "--raw", reference), work, f"looking at {reference}")
+    raw = tools.run(_skopeo(reach, "inspect", "--raw", reference), work, f"looking at {reference}", environ=_environ(reach))
     return f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
 
 
@@ -72,6 +75,11 @@ def _skopeo(reach: Reach, verb: str, *arguments: str) -> list[str]:
     auth = [f"--authfile={reach.authfile}"] if reach.authfile else []
     retries = ["--retry-times", str(reach.retries)]
     return ["skopeo", *policy, "--override-os", "linux", verb, *retries, *tls, *auth, *arguments]
+
+
+def _environ(reach: Reach) -> dict[str, str]:
+    """The way to the registry, and where C(skopeo login) has left its credentials."""
+    return {**proxy_environ(reach), **{name: os.environ[name] for name in _LOGIN if name in os.environ}}
 
 
 def split(rest: str) -> tuple[str, str]:

@@ -11,9 +11,11 @@ import re
 import typing as t
 
 from ...errors import FailedPrecondition, NotFound
+from ...model.image_request import Reach
 from ..files import os_errors, remove
 from ..trees import ensure_dir, remove_tree
 from . import package_rpm, tools
+from .http import proxy_environ
 from .work import Work
 
 _DEPENDS = re.compile(r"(?m)^\s*\|?Depends: (linux-(?:image|modules)-\S*[0-9]\S*)")
@@ -58,14 +60,14 @@ def _is_rpm() -> bool:
     return not tools.is_there("apt-cache") and tools.is_there("dnf")
 
 
-def update_lists(work: Work) -> None:
+def update_lists(work: Work, reach: Reach) -> None:
     if _is_rpm():
         package_rpm.update_lists(work)
         return
-    tools.run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], work, "updating apt's lists", environ=_environ())
+    tools.run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], work, "updating apt's lists", environ=_environ(reach))
 
 
-def download(package: str, version: str, work: Work) -> str:
+def download(package: str, version: str, work: Work, reach: Reach) -> str:
     """The package's file below C(work.dir)."""
     directory = work.path("package")
     remove_tree(directory)
@@ -75,7 +77,7 @@ def download(package: str, version: str, work: Work) -> str:
     else:
         # apt would otherwise drop to a user who cannot write here, and say so at length.
         argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "download", f"{package}={version}"]
-        tools.run(argv, work, f"fetching the package {package}", cwd=directory, environ=_environ())
+        tools.run(argv, work, f"fetching the package {package}", cwd=directory, environ=_environ(reach))
     archives = [name for name in os.listdir(directory) if name.endswith((".deb", ".rpm"))]
     if len(archives) != 1:
         raise FailedPrecondition(f"{len(archives)} files were fetched for the package {package}, not one.")
@@ -83,9 +85,8 @@ def download(package: str, version: str, work: Work) -> str:
     return f"{directory}/{archives[0]}"
 
 
-def _environ() -> dict[str, str]:
-    kept = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-    return {"DEBIAN_FRONTEND": "noninteractive", **{name: os.environ[name] for name in kept if name in os.environ}}
+def _environ(reach: Reach) -> dict[str, str]:
+    return {"DEBIAN_FRONTEND": "noninteractive", **proxy_environ(reach)}
 
 
 def unpack(archive: str, name: str, version: str, work: Work) -> KernelPackage:
