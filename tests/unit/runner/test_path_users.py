@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
@@ -66,7 +67,11 @@ def test_one_that_writes_comes_before_those_that_read(store: Store, tmp_path: pa
 def test_what_runs_has_what_it_was_started_with(store: Store, tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "disk")
     store.save(defined("db"))
-    pathlib.Path(store.layout.vm("db").booted).write_text(defined("db", {"path": path}).to_json())
+    vm = store.layout.vm("db")
+    pathlib.Path(vm.booted).write_text(defined("db", {"path": path}).to_json())
+    assert PathUsers(store).others(path, "web") == (), "it has ended, and left that behind"
+    pathlib.Path(vm.pid).parent.mkdir(parents=True)
+    pathlib.Path(vm.pid).write_text(f"{os.getpid()} {processes.start_time(os.getpid())} boot-1 {processes.host_boot_id()}\n")
     assert PathUsers(store).others(path, "web") == (("db", False),)
 
 
