@@ -11,6 +11,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..plugin_utils.moving import as_entry, files_of, made_with, unlike, upgrades
+from ..plugin_utils.replacing import replacement
 from ..plugin_utils.variables import violations
 
 
@@ -107,6 +108,11 @@ def vmcp_vm_images(vm: t.Any) -> list[str]:
     return sorted({disk["image"] for disk in made_with(_vm(vm, "vmcp_vm_images")).values() if disk.get("image")})
 
 
+def vmcp_replacement(vm: t.Any, new: t.Any = None) -> dict[str, t.Any]:
+    """See C(vmcp_replacement.yml)."""
+    return replacement(_vm(vm, "vmcp_replacement"), new or {})
+
+
 def vmcp_vm_unlike(vm: t.Any, other: t.Any) -> list[str]:
     """See C(vmcp_vm_unlike.yml)."""
     return unlike(_vm(vm, "vmcp_vm_unlike"), _vm(other, "vmcp_vm_unlike"))
@@ -132,6 +138,7 @@ class FilterModule:
         return {
             "vmcp_fleet_hosts": vmcp_fleet_hosts,
             "vmcp_published": vmcp_published,
+            "vmcp_replacement": vmcp_replacement,
             "vmcp_site_summary": vmcp_site_summary,
             "vmcp_unwell": vmcp_unwell,
             "vmcp_upgrades": vmcp_upgrades,

@@ -51,11 +51,12 @@ class Played:
 
 @dataclasses.dataclass
 class Hosts:
-    """C(lost): hosts to which no connection can be made. C(variables): of single hosts; C(common): of all."""
+    """C(lost): hosts to which no connection can be made. C(variables): of single hosts; C(common): of all. C(prefix): words before commands (a namespace)."""
 
     top: pathlib.Path
     names: tuple[str, ...]
     path: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
     lost: set[str] = dataclasses.field(default_factory=set)
     variables: dict[str, Tree] = dataclasses.field(default_factory=dict)
     common: Tree = dataclasses.field(default_factory=dict)
@@ -66,7 +67,7 @@ class Hosts:
             self.ground(name).top.mkdir(mode=0o755)
 
     def ground(self, name: str) -> Playground:
-        return Playground(self.top / name, self.path)
+        return Playground(self.top / name, self.path, self.prefix)
 
     def inventory(self) -> Tree:
         found = {}
@@ -88,7 +89,7 @@ class Hosts:
         words = [sys.executable, str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "-e", f"@{given}", "--diff"]
         words += [*(["--check"] if check else []), *(["--skip-tags", skip] if skip else []), *arguments]
         words += [playbook if "/" in playbook else f"unkey.vmcp.{playbook}"]
-        done = run_in_group(words, self._environ(record, stats), deadline_s)
+        done = run_in_group([*self.prefix, *words], self._environ(record, stats), deadline_s)
         changed: dict[str, list[str]] = {}
         for line in record.read_text().splitlines() if record.exists() else []:
             entry = json.loads(line)
