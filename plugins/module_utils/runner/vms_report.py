@@ -176,9 +176,10 @@ class Report:
 
     def _failure(self, result: dict[str, t.Any]) -> VmcpError:
         first = next(iter(self._errors.values()))
-        rest = "Nothing more was begun after that (on_error: stop)." if self._halted else "The others are finished."
+        others = "The others are finished. " if len(self._errors) < len(self._vms) else ""
+        rest = "Nothing more was begun after that (on_error: stop). " if self._halted else others
         named = ", ".join(list(self._errors)[:NAMED_FIRST]) + (" …" if len(self._errors) > NAMED_FIRST else "")
-        msg = f"{len(self._errors)} of {len(self._vms)} VMs failed: {named}. {rest} {first.msg}"
+        msg = f"{len(self._errors)} of {len(self._vms)} VMs failed: {named}. {rest}{first.msg}"
         kinds = {type(error) for error in self._errors.values()}
         details = {key: value for key, value in first.details.items() if key not in result}
         return (type(first) if len(kinds) == 1 else VmcpError)(msg, violations=first.violations, details={**details, **result})
