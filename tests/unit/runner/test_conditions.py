@@ -12,39 +12,12 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded, Internal, VmcpError
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.console_search import Searcher
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner import conditions as conditions_file
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.conditions import conditions
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import Wait, wait, wait_all
-
-
-class Guest:
-    """A VM that runs, and prints what it is told to."""
-
-    def __init__(self, console_log: str = "/nonexistent", name: str = "web") -> None:
-        self.name, self.console_log = name, console_log
-
-    def alive(self) -> bool:
-        return True
-
-    def may_return(self) -> bool:
-        return False
-
-    def running(self) -> bool:
-        return True
-
-    def open_vsock(self, port: int, timeout_s: float) -> bool:
-        return False
-
-    def answers(self, nic_id: t.Optional[str]) -> t.Callable[[], bool]:
-        raise Internal("nobody asks for it")
-
-    def console_tail(self, lines: int) -> list[str]:
-        return ["the last line"]
-
-    def obituary(self) -> VmcpError:
-        return Internal("it lives")
+from ansible_collections.unkey.vmcp.tests.fakes.waited_vm import WaitedVm
 
 
 @pytest.fixture
@@ -92,18 +65,18 @@ def port() -> t.Iterator[int]:
 
 def test_a_resolver_that_does_not_answer_keeps_nobody(resolver: Resolver, port: int, searcher: Searcher) -> None:
     resolver.addresses = None
-    wanted = conditions([{"tcp": port, "host": "guest.test"}], Guest(), searcher)
+    wanted = conditions([{"tcp": port, "host": "guest.test"}], WaitedVm(), searcher)
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=f"'tcp: guest.test:{port}' within"):
-        wait(Guest(), wanted, 0.3)
+        wait(WaitedVm(), wanted, 0.3)
     assert time.monotonic() - began < 30, "less than the resolver takes"
     assert resolver.asked == 1, "it is not asked again before it has answered"
 
 
 def test_a_name_may_become_known_later_and_stand_for_several_addresses(resolver: Resolver, port: int, searcher: Searcher) -> None:
-    wanted = conditions([{"tcp": port, "host": "guest.test"}], Guest(), searcher)
+    wanted = conditions([{"tcp": port, "host": "guest.test"}], WaitedVm(), searcher)
     threading.Timer(0.2, lambda: setattr(resolver, "addresses", ["127.0.0.1", "127.0.0.2"])).start()
-    (met,) = wait(Guest(), wanted, 60)
+    (met,) = wait(WaitedVm(), wanted, 60)
     assert met["seconds"] >= 0.1 and resolver.asked > 1
 
 
@@ -114,11 +87,11 @@ def test_an_address_is_no_name(monkeypatch: pytest.MonkeyPatch, port: int, searc
 
     real: t.Callable[..., list[t.Any]] = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
-    wait(Guest(), conditions([{"tcp": port, "host": "127.0.0.2"}], Guest(), searcher), 60)
+    wait(WaitedVm(), conditions([{"tcp": port, "host": "127.0.0.2"}], WaitedVm(), searcher), 60)
 
 
 def test_an_expression_that_backtracks_ends_the_wait_of_its_vm_alone(tmp_path: pathlib.Path, searcher: Searcher) -> None:
-    bad, good = Guest(str(tmp_path / "bad"), "bad"), Guest(str(tmp_path / "good"), "good")
+    bad, good = (WaitedVm(name, str(tmp_path / name), tail=("the last line",)) for name in ("bad", "good"))
     (tmp_path / "bad").write_text("a" * 64)
     (tmp_path / "good").write_text("aab")
     waits = [Wait(guest, conditions([{"running": True}, {"console": "(a+)+b"}], guest, searcher), 60) for guest in (bad, good)]

@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded, Internal, VmcpError
+from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.console_search import Searcher
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner import waits
@@ -22,35 +22,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.runner.conditions impor
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.each import SLOW_S, each
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.progress import Progress
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import Wait, wait_all
-
-
-class Guest:
-    """A VM whose state is set by the test."""
-
-    console_log = "/nonexistent"
-
-    def __init__(self, name: str, *, alive: bool = True, returns: bool = False) -> None:
-        self.name = name
-        self.lives = alive
-        self.returns = returns
-
-    def alive(self) -> bool:
-        return self.lives
-
-    def may_return(self) -> bool:
-        return self.returns
-
-    def running(self) -> bool:
-        return self.lives
-
-    def open_vsock(self, port: int, timeout_s: float) -> bool:
-        return False
-
-    def console_tail(self, lines: int) -> list[str]:
-        return []
-
-    def obituary(self) -> VmcpError:
-        return Internal(f"{self.name} is dead")
+from ansible_collections.unkey.vmcp.tests.fakes.waited_vm import WaitedVm
 
 
 def look(some: t.Sequence[Wait], waited_s: float) -> list[bool]:
@@ -64,9 +36,9 @@ def never() -> bool:
 def test_all_are_waited_for_from_the_same_moment_and_one_that_fails_keeps_nobody() -> None:
     began = time.monotonic()
     soon = Condition("soon", lambda: time.monotonic() - began > 0.1)
-    listed = [Wait(Guest(f"soon-{index}"), [soon], 5) for index in range(50)]
-    dead = Wait(Guest("dead", alive=False), [Condition("never", never)], 5)
-    late = Wait(Guest("late"), [Condition("never", never)], 0.3)
+    listed = [Wait(WaitedVm(f"soon-{index}"), [soon], 5) for index in range(50)]
+    dead = Wait(WaitedVm("dead", lives=False), [Condition("never", never)], 5)
+    late = Wait(WaitedVm("late"), [Condition("never", never)], 0.3)
     left: list[int] = []
     wait_all([*listed, dead, late], look, left.append)
     assert 0.3 <= time.monotonic() - began < 2
@@ -78,8 +50,8 @@ def test_all_are_waited_for_from_the_same_moment_and_one_that_fails_keeps_nobody
 
 def test_a_guest_that_reboots_has_a_moment_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits, "RESTART_S", 0.2)
-    back = Guest("back", alive=False, returns=True)
-    gone = Guest("gone", alive=False, returns=True)
+    back = WaitedVm("back", lives=False, returns=True)
+    gone = WaitedVm("gone", lives=False, returns=True)
     threading.Timer(0.05, lambda: setattr(back, "lives", True)).start()
     one, other = (Wait(guest, [Condition("up", guest.running)], 5) for guest in (back, gone))
     wait_all([one, other], look)
@@ -90,7 +62,7 @@ def test_a_port_is_waited_for_without_waiting_for_the_connection() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-        (condition,) = conditions([{"tcp": port, "host": "127.0.0.1"}], Guest("web"), Searcher())
+        (condition,) = conditions([{"tcp": port, "host": "127.0.0.1"}], WaitedVm("web"), Searcher())
         assert condition.holds() is False, "nobody listens"
         server.listen()
         deadline = time.monotonic() + 5
@@ -98,7 +70,7 @@ def test_a_port_is_waited_for_without_waiting_for_the_connection() -> None:
             assert time.monotonic() < deadline
     before = len(os.listdir("/proc/self/fd"))
     # An address that never answers (TEST-NET-1): no call takes longer than a moment, and only one connection is open.
-    (silent,) = conditions([{"tcp": 9, "host": "192.0.2.1"}], Guest("web"), Searcher())
+    (silent,) = conditions([{"tcp": 9, "host": "192.0.2.1"}], WaitedVm("web"), Searcher())
     began = time.monotonic()
     assert [silent.holds() for _round in range(20)] == [False] * 20
     assert time.monotonic() - began < 0.5
