@@ -74,3 +74,7 @@ def stands_in(tree: t.Any, place: tuple[str, ...]) -> bool:
             return False
         tree = tree[step]
     return True
+
+
+# The label of a VM that is made beside the one that it is to replace: it may name that one's disks, which it gets when that one has been shut down.
+REPLACES_LABEL = "vmcp-replaces"

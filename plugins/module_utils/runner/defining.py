@@ -14,6 +14,7 @@ from ..host import allocations
 from ..host.locks import held
 from ..host.writing import FileText, Writing, are_few, commit
 from ..model.definition import Definition
+from ..model.words import REPLACES_LABEL
 from .clones import make_disks, make_seed
 from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
 from .live import start_with_host
@@ -110,7 +111,8 @@ def _fresh_paths(work: Work, definition: Definition) -> set[str]:
 def _refuse_named(context: Context, files: ManagedFiles, named: t.Mapping[tuple[str, str], bool], definitions: t.Mapping[str, Definition]) -> None:
     users = disk_users(context.store, files)
     for (disk, name), read_only in named.items():
-        others = [vm for vm, reads in users.get(disk, []) if vm != name and vm not in definitions and not (reads and read_only)]
+        own = (name, definitions[name].labels.get(REPLACES_LABEL))
+        others = [vm for vm, reads in users.get(disk, []) if vm not in own and vm not in definitions and not (reads and read_only)]
         if others:
             raise _given_away(f"Disk {disk}", others[0])
 
@@ -121,7 +123,7 @@ def _refuse_paths(context: Context, fresh: t.Mapping[str, set[str]], definitions
     for name, paths in fresh.items():
         for entry in definitions[name].config.get("storage") or []:
             path = entry.get("path")
-            others = users.others(str(path), name) if path in paths else ()
+            others = users.others(str(path), name, definitions[name].labels.get(REPLACES_LABEL)) if path in paths else ()
             if others and not (others[0][1] and entry.get("read_only")):
                 raise _given_away(str(path), others[0][0])
 

@@ -33,8 +33,9 @@ class PathUsers:
         self._claimed: list[tuple[str, Entries]] = []
         self._is_read = False
 
-    def others(self, path: str, vm: str) -> tuple[tuple[str, bool], ...]:
-        """Other VMs that name the same file or device, each with whether it only reads: one that writes, where there is one, else one that reads."""
+    def others(self, path: str, *but: t.Optional[str]) -> tuple[tuple[str, bool], ...]:
+        """Other VMs than C(but) that name the same file or device, each with whether it only reads: one that writes, where there is one, else one that
+        reads."""
         if not self._is_read:
             self._is_read = True
             self._read()
@@ -43,7 +44,7 @@ class PathUsers:
         what = self._identity(path)
         for users, only_reads in ((self._writers, False), (self._users, True)):
             for other in users.get(what, ()):
-                if other != vm:
+                if other not in but:
                     return ((other, only_reads),)
         return ()
 

@@ -52,7 +52,8 @@ class Planning:
             found = dataclasses.replace(found, nearest=tuple(self.store.nearest_names(found.name)), searched=self.store.searched())
         secrets = {key: value for key, value in (("metadata", request.metadata), ("cloud_init", request.cloud_init)) if value is not None}
         digests = {key: self.store.secrets_digest(found.name, {key: value}) or "new" for key, value in secrets.items()}
-        shelf = self._shelves.of(found.name, found.definition, request.config)
+        labels = request.settings.get("labels", found.definition.labels if found.definition else None)
+        shelf = self._shelves.of(found.name, found.definition, request.config, labels)
         desired = desire(request, found, self._host.view(request, found.definition), digests.get("metadata"), events.now(), shelf, digests.get("cloud_init"))
         plan = plan_vm(request, found, desired, self._host_lacks(request, found, desired))
         if plan.definition is not None:

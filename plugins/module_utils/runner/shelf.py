@@ -17,10 +17,14 @@ from ..host.processes import current
 from ..host.store import Store
 from ..model.definition import Definition
 from ..model.resolving import is_ours
+from ..model.words import REPLACES_LABEL
 from ..planner.storage import DiskFact, FileFact, ImageFact, Shelf
 from .disk_images import image_origin
 from .managed_files import ManagedFiles
 from .path_users import PathUsers, fresh_paths
+
+# Of a VM, and of the one that it is to replace.
+Names = tuple[str, t.Optional[str]]
 
 
 class Shelves:
@@ -34,11 +38,14 @@ class Shelves:
         self._users: t.Optional[dict[str, list[tuple[str, bool]]]] = None
         self._shares: t.Optional[bool] = None
 
-    def of(self, name: str, stored: t.Optional[Definition], given: t.Optional[t.Mapping[str, t.Any]]) -> t.Optional[Shelf]:
-        """For the VM C(name). C(given): configuration of the task. None when no disk is ours."""
+    def of(
+        self, name: str, stored: t.Optional[Definition], given: t.Optional[t.Mapping[str, t.Any]], labels: t.Optional[t.Mapping[str, str]] = None
+    ) -> t.Optional[Shelf]:
+        """For the VM C(name). C(given): configuration of the task. C(labels): of the VM. None when no disk is ours, or another VM's too."""
+        own = (name, (labels or {}).get(REPLACES_LABEL))
         had, wanted = (stored.config.get("storage") or []) if stored else [], (given or {}).get("storage") or []
         entries = [*had, *wanted]
-        files = {**self._shared_of(name, fresh_paths(wanted, had)), **self._files_of(name, entries)}
+        files = {**self._shared_of(own, fresh_paths(wanted, had)), **self._files_of(own, entries)}
         if not files and not any(is_ours(entry) for entry in entries):
             return None
         if self._shares is None:
@@ -49,7 +56,7 @@ class Shelves:
         chosen = (stored.generated.get("disks") or {}) if stored else {}
         return Shelf(
             images={image: self._image(image) for image in images},
-            disks={disk: self._disk(disk, name) for disk in disks},
+            disks={disk: self._disk(disk, own) for disk in disks},
             files=files,
             sizes={entry: clones.observed_size(vm, one) for entry, one in chosen.items() if "file" in one},
             data=vm.data,
@@ -76,31 +83,31 @@ class Shelves:
                 self._images[name] = exc.msg
         return self._images[name]
 
-    def _shared_of(self, vm: str, paths: t.Iterable[str]) -> dict[str, FileFact]:
+    def _shared_of(self, own: Names, paths: t.Iterable[str]) -> dict[str, FileFact]:
         """Those of the paths that another VM names too."""
-        users = ((path, self._paths.others(path, vm)) for path in paths)
+        users = ((path, self._paths.others(path, *own)) for path in paths)
         return {path: FileFact("path", "", others) for path, others in users if others}
 
-    def _files_of(self, vm: str, entries: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, FileFact]:
+    def _files_of(self, own: Names, entries: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, FileFact]:
         """Those of the entries' paths that lead to files of ours, but not to the VM's own."""
         found = {}
         for path in {str(entry["path"]) for entry in entries if entry.get("path") is not None}:
             kind, name = self._files.owner(path) or ("", "")
             if kind == "disk":
-                found[path] = FileFact(kind, name, self._other_users(name, vm))
-            elif kind == "image" or (kind == "vm" and name != vm and name in self._store.names()):
+                found[path] = FileFact(kind, name, self._other_users(name, own))
+            elif kind == "image" or (kind == "vm" and name != own[0] and name in self._store.names()):
                 found[path] = FileFact(kind, name)
         return found
 
-    def _disk(self, name: str, vm: str) -> t.Union[DiskFact, str]:
+    def _disk(self, name: str, own: Names) -> t.Union[DiskFact, str]:
         try:
             record = DiskStore(self._store.layout).require(name)
         except VmcpError as exc:
             return exc.msg
-        return DiskFact(record.path, record.file_format, record.backing, self._other_users(name, vm))
+        return DiskFact(record.path, record.file_format, record.backing, self._other_users(name, own))
 
-    def _other_users(self, disk: str, vm: str) -> tuple[tuple[str, bool], ...]:
-        return tuple(user for user in self._all_users().get(disk, []) if user[0] != vm)
+    def _other_users(self, disk: str, own: Names) -> tuple[tuple[str, bool], ...]:
+        return tuple(user for user in self._all_users().get(disk, []) if user[0] not in own)
 
     def _all_users(self) -> dict[str, list[tuple[str, bool]]]:
         if self._users is None:

@@ -17,6 +17,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.planner.desired import 
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.make import plan_removal, plan_vm
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.plan import Plan
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.situation import HostView, Situation
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.storage import ImageFact, Shelf
 from ansible_collections.unkey.vmcp.tests.able_host import HOST
 
 KERNEL = {"boot": {"kernel_path": "/boot/vmlinux"}}
@@ -252,3 +253,19 @@ def test_a_vm_whose_definition_is_of_a_newer_version_is_still_protected() -> Non
     with pytest.raises(FailedPrecondition, match=r"is protected.*schema 99"):
         plan_removal(request(state="absent"), unreadable)
     assert plan_removal(request(state="absent"), dataclasses.replace(unreadable, protected_unread=False)).actions == ["remove"]
+
+
+@pytest.mark.parametrize("allowed", ["none", "restart", "recreate"])
+def test_data_of_a_vm_that_is_shut_down_are_data_too(allowed: str) -> None:
+    images = {name: ImageFact(f"sha256:{digit * 64}", "raw", 1 << 30, f"/images/{name}") for name, digit in (("one", "1"), ("other", "2"))}
+
+    def of(found: Situation, image: str, **options: t.Any) -> Plan:
+        asked = request(backend="qemu", config={**KERNEL, "storage": [{"id": "root", "image": image}]}, **options)
+        return plan_vm(asked, found, desire(asked, found, HOST, None, "2026-01-01T00:00:00Z", Shelf(images=images, data="/data", can_overlay=True)), [])
+
+    had = Situation("web", of(Situation("web"), "one").definition)
+    assert not of(had, "one").changed
+    with pytest.raises(FailedPrecondition, match="replaces data that it has") as refused:
+        of(had, "other", allow_disruption=allowed)
+    assert [found.field for found in refused.value.violations] == ["config.storage[root].image"]
+    assert of(had, "other", allow_disruption="replace_data").changed

@@ -89,6 +89,16 @@ def test_only_a_path_that_is_new_to_the_vm_is_looked_after() -> None:
     assert fresh_paths([rw], [rw]) == set() == fresh_paths([ro], [rw]) == fresh_paths([ro], [ro]) == fresh_paths([{"disk": "data"}], [])
 
 
+def test_a_vm_that_is_to_replace_another_may_name_its_disks(store: Store, tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "disk")
+    store.save(defined("web", {"path": path}, {"disk": "data"}))
+    given = {"storage": [{"path": path}, {"disk": "data"}]}
+    for labels, free in (({"vmcp-replaces": "web"}, True), ({"vmcp-replaces": "db"}, False), ({}, False), (None, False)):
+        shelf = Shelves(store).of("web-qemu", None, given, labels)
+        assert shelf is not None and (shelf.files == {}) == free, labels
+        assert Shelves(store)._other_users("data", ("web-qemu", (labels or {}).get("vmcp-replaces"))) == (() if free else (("web", False),))
+
+
 class Watched(Store):
     def names(self) -> list[str]:
         raise AssertionError("all VMs of the host were gone through")
