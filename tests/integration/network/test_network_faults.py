@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import VmcpError
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.networks import join
-from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, reaches, serve
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, eventually, reaches, resolve, serve
 from ansible_collections.unkey.vmcp.tests.integration.network.killing import killed_at
 from ansible_collections.unkey.vmcp.tests.netns import namespaces, wire
 
@@ -209,6 +209,20 @@ def test_killed_before_each_thing_that_it_does_it_ends_where_it_would_have(groun
         if not killed and not gone:
             break
     assert points > 30, "the points were seen"
+
+
+def test_killed_while_names_are_told_dnsmasq_knows_them_after_the_next_run(ground: Ground) -> None:
+    ground.network(**APPS, range="10.80.0.10-10.80.0.99")
+    web = ground.vm("web")
+    for at in itertools.count(1):
+        names = {"db": f"10.80.0.{100 + at}"}
+        killed = killed_at(ground.host, at, lambda names=names: ground.network(dns_names=names))
+        ground.network(dns_names=names)
+        assert not ground.network(dns_names=names)["changed"], f"after a kill at point {at}"
+        assert eventually(lambda names=names: resolve(web.inside, "db.apps.internal") == names["db"]), f"after a kill at point {at}"
+        if not killed:
+            break
+    assert at > 5, "the points were seen"
 
 
 def test_many_tasks_and_vms_at_once(ground: Ground) -> None:

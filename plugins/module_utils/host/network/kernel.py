@@ -18,6 +18,8 @@ from .netlink import no_kind
 if t.TYPE_CHECKING:
     from ...model.network_definition import NetworkDefinition
 
+# Rules for what leaves an interface (C(host.launch_guard)).
+_GUARDS_SINCE = (5, 16)
 # A vlan or macvtap needs something beneath it.
 _TRIES = {
     "bridge": "ip link add vmcpt type bridge",
@@ -59,4 +61,13 @@ def lacks(definition: NetworkDefinition, *, may_load: bool = True) -> list[Viola
     """The types of interfaces that the network needs and the kernel does not have, each with its module. C(may_load): as of C(has)."""
     kinds = {link.kind for link in wanted_links(definition) if link.kind} | ({"macvtap"} if definition.kind == "macvtap" else set())
     fields = {"vlan": "vlan", "vxlan": "vxlan"}
-    return [Violation(fields.get(kind, "kind"), no_kind(kind)) for kind in sorted(kinds) if not has(kind, may_load=may_load)]
+    missing = [Violation(fields.get(kind, "kind"), no_kind(kind)) for kind in sorted(kinds) if not has(kind, may_load=may_load)]
+    return [*missing, *_cannot_guard(definition, os.uname().release)]
+
+
+def _cannot_guard(definition: NetworkDefinition, release: str) -> t.Iterator[Violation]:
+    """C(release): as uname tells it, C(6.1.0-13-amd64)."""
+    version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+    if definition.kind == "macvtap" and definition.settings.get("anti_spoofing") is not False and version < _GUARDS_SINCE:
+        text = f"on macvtap needs Linux 5.16, and this is {release}. Say anti_spoofing: false, or use kind: uplink with a bridge."
+        yield Violation("anti_spoofing", text)
