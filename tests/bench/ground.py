@@ -28,6 +28,7 @@ from venvs import VenvUnavailable, closed_part, python_for_others
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 GREETING = "bench: the guest is up"
+SETTLE_S = 6
 PLAY_DEADLINE_S = 300
 # What a VM takes of the host's memory, generously: its own pages, and in a jail a copy of the VMM's binary.
 VM_TAKES_BYTES = 16 << 20
@@ -229,6 +230,12 @@ def _kill(made: Ground, which: t.Callable[[str], bool]) -> None:
         if which(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def settle() -> None:
+    """Neither side is to pay for what the other has deleted: an ext4 without a journal does not use an inode again within five seconds of its deletion, and
+    looks at each of those whenever it makes a file."""
+    time.sleep(SETTLE_S)
 
 
 def memory_lacks(vms: int) -> str | None:

@@ -12,7 +12,7 @@ import statistics
 import typing as t
 
 from floor import shell_loop
-from ground import GREETING, PING, Ground, Task, memory_lacks
+from ground import GREETING, PING, Ground, Task, memory_lacks, settle
 from table import Table
 
 PATTERN = "fn-{index:04d}"
@@ -62,11 +62,13 @@ def measure(ground: Ground, count: int, jailed: bool, rounds: int) -> Figures:
     figures = Figures(count)
     for dummy in range(rounds):
         if ground.backend == "firecracker":
+            settle()
             floor = shell_loop(ground, count, jailed)
             figures.floor_start.append(floor.start_s)
             figures.floor_remove.append(floor.remove_s)
             figures.floor_start_processor.append(floor.start_processor_s)
             figures.floor_remove_processor.append(floor.remove_processor_s)
+        settle()
         _round(ground, figures, jailed)
     return figures
 

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from floor import FIRST_UID, ready_made, wait_for_first_lines
-from ground import GREETING, PING, Ground, ground, tmpfs
+from ground import GREETING, PING, Ground, ground, settle, tmpfs
 from hosts.nspawn import Host, HostUnavailable, base_tree, check_possible, made_host, shared
 from table import Table
 
@@ -48,7 +48,9 @@ def rows(table: Table, backend: str, count: int, rounds: int) -> None:
             there = dataclasses.replace(made, system=True, prefix=tuple(host.enter()))
             floors, ours = [], []
             for dummy in range(rounds):
+                settle()
                 floors.append(_prepared_units(host, there, base, count))
+                settle()
                 ours.append(_ours(there, count))
     except HostUnavailable as exc:
         table.leave_out(f"{count} VMs {WHAT}", str(exc))
