@@ -122,8 +122,9 @@ def _carry_out(store: NetworkStore, changes: t.Sequence[_Change], deadline: floa
     changes = [change for change in changes if not change.is_none or change.cut_off is not None]
     if not changes:
         return
-    _write(store, [change for change in changes if not change.is_none])
-    _tell_kernel(store, changes, deadline)
+    with programs.nft_at_hand() as nft:
+        _write(store, [change for change in changes if not change.is_none])
+        _tell_kernel(store, changes, nft, deadline)
     for change in changes:
         if change.network.dhcp:
             dns.reload(store.files(change.network.name))
@@ -174,7 +175,7 @@ def member_files(store: NetworkStore, network: NetworkDefinition, members: t.Seq
     return listed
 
 
-def _tell_kernel(store: NetworkStore, changes: t.Sequence[_Change], deadline: float) -> None:
+def _tell_kernel(store: NetworkStore, changes: t.Sequence[_Change], nft: programs.Tell, deadline: float) -> None:
     gone: set[Element] = set()
     come: set[Element] = set()
     for change in changes:
@@ -187,7 +188,7 @@ def _tell_kernel(store: NetworkStore, changes: t.Sequence[_Change], deadline: fl
     # An element can only be deleted where it is, so it is added first: what was never there, because somebody was killed, is no error.
     commands = [*as_commands("add", store.table, gone), *as_commands("delete", store.table, gone), *as_commands("add", store.table, come)]
     try:
-        programs.nft_commands(commands, deadline - time.monotonic())
+        nft(commands, deadline - time.monotonic())
     except programs.RefusedError as exc:
         if not any(change.moved(change.after) for change in changes) and not programs.nft_list("-t", "table", "bridge", store.table):
             # Somebody has emptied the host's tables, and with them all that those who leave had in ours.

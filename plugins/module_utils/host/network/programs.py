@@ -8,6 +8,7 @@ nft is given whole transactions: all of one is there, or nothing of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -20,6 +21,10 @@ COMMAND_TIMEOUT_S = 30.0
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 _ENVIRONMENT = {"PATH": _PATH, "LC_ALL": "C"}
 _PACKAGES = {"nft": "nftables", "ip": "iproute2", "dnsmasq": "dnsmasq-base (dnsmasq on the Red Hat family)"}
+
+
+# The commands of one transaction, and for how many seconds it may take.
+Tell = t.Callable[[t.Sequence[t.Mapping[str, t.Any]], float], object]
 
 
 class RefusedError(Exception):
@@ -43,21 +48,31 @@ def is_there(name: str) -> bool:
 
 def run(words: t.Sequence[str], given: str = "", timeout_s: float = COMMAND_TIMEOUT_S, *, fails: bool = False) -> str:
     """What a program prints. RefusedError when it fails, unless the caller looks at what it says (C(fails)); DeadlineExceeded when it does not end."""
+    with _begun(words) as process:
+        return _said(process, words[0], given, timeout_s, fails=fails)
+
+
+@contextlib.contextmanager
+def _begun(words: t.Sequence[str]) -> t.Iterator[subprocess.Popen[bytes]]:
+    """A program that waits for its input. Whatever becomes of us, it does not stay."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([program(words[0]), *words[1:]], stdin=pipe, stdout=pipe, stderr=pipe, env=_ENVIRONMENT) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _said(process: subprocess.Popen[bytes], name: str, given: str, timeout_s: float, *, fails: bool = False) -> str:
     try:
-        done = subprocess.run(
-            [program(words[0]), *words[1:]],
-            input=given.encode(),
-            capture_output=True,
-            env=_ENVIRONMENT,
-            timeout=max(0.1, timeout_s),
-            check=False,
-        )
+        out, err = process.communicate(given.encode(), max(0.1, timeout_s))
     except subprocess.TimeoutExpired as exc:
-        raise DeadlineExceeded(f"{words[0]} did not end within {timeout_s:.0f} s. Look at the host's load and kernel log, and run the task again.") from exc
-    if done.returncode != 0 and not fails:
-        said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())
-        raise RefusedError(said or f"{words[0]} ended with code {done.returncode}")
-    return done.stdout.decode("utf-8", "replace")
+        raise DeadlineExceeded(f"{name} did not end within {timeout_s:.0f} s. Look at the host's load and kernel log, and run the task again.") from exc
+    if process.returncode != 0 and not fails:
+        said = " ".join((err or out).decode("utf-8", "replace").split())
+        raise RefusedError(said or f"{name} ended with code {process.returncode}")
+    return out.decode("utf-8", "replace")
 
 
 def agrees(words: t.Sequence[str]) -> bool:
@@ -71,10 +86,13 @@ def agrees(words: t.Sequence[str]) -> bool:
     return True
 
 
-def nft_commands(commands: t.Sequence[t.Mapping[str, t.Any]], timeout_s: float = COMMAND_TIMEOUT_S) -> None:
-    """One transaction. RefusedError when the kernel takes none of it."""
-    if commands:
-        run(["nft", "-j", "-f", "-"], json.dumps({"nftables": list(commands)}), timeout_s)
+@contextlib.contextmanager
+def nft_at_hand() -> t.Iterator[Tell]:
+    """A program that begins at once, which takes it longer than to carry out commands: the caller has something to do meanwhile. Without a command the
+    kernel is told nothing. What is called raises RefusedError when the kernel takes none of it."""
+    words = ["nft", "-j", "-f", "-"]
+    with _begun(words) as process:
+        yield lambda commands, timeout_s: commands and _said(process, words[0], json.dumps({"nftables": list(commands)}), timeout_s)
 
 
 def nft_file(text: str, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
