@@ -209,6 +209,7 @@ def test_without_kvm_and_tun(ground: Playground, top: pathlib.Path, firecracker:
         return
     ground.prefix = ("unshare", "-m", "sh", "-ec", 'mount --bind /dev/null /dev/kvm; exec "$@"', "sh")
     refused = ground.play([task("no real kvm", **given)]).refused("no real kvm", "failed_precondition")
-    assert "did not start" in refused["msg"] and "Kvm error" in refused["msg"]
+    # On a busy host Firecracker's API thread may panic of the other's end before that has said why.
+    assert "did not start" in refused["msg"] and ("Kvm error" in refused["msg"] or "SIGABRT" in refused["msg"])
     ground.prefix = ()
     assert ground.play([task("with kvm", **given)]).ok("with kvm")["vm"]["state"] == "running"
