@@ -21,12 +21,12 @@ def fields(result: Result) -> list[str]:
 
 def test_options(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], disk: str) -> None:
     kernel = guest("halt")
-    short = {"vcpus": 2, "max_vcpus": "4", "memory": "256M", "kernel": kernel, "kernel_args": "quiet", "disks": [disk]}
+    short = {"vcpus": 2, "max_vcpus": "4", "memory": "256M", "kernel": kernel, "kernel_args": "quiet", "disks": [{"path": disk, "read_only": True}]}
     long = {
         "cpu": {"vcpu_count": 2, "max_vcpu_count": 4},
         "memory": {"size_bytes": 268435456},
         "boot": {"kernel_path": kernel, "kernel_args": "quiet"},
-        "storage": [{"path": disk, "is_root_device": True}],
+        "storage": [{"path": disk, "is_root_device": True, "read_only": True}],
     }
     asked = {"backend": "qemu"}
     results = ground.play(
