@@ -43,3 +43,15 @@ def test_the_first_failure_is_taken_back_and_ends_it(hosts: Hosts, vm: Tree) -> 
     assert all(state == "running" for vms in hosts.vms().values() for state in vms.values())
     assert hosts.boot("h3", "a") == last
     assert sorted(set(failed.changed)) == ["h1", "h2"]
+
+
+def test_a_host_that_cannot_be_reached_ends_it_with_a_word_of_the_others(hosts: Hosts, vm: Tree) -> None:
+    # Nothing needs to run for it.
+    hosts.common |= {"vmcp_vm_defaults": {**vm, "state": "present"}, "vmcp_vms": ["a"]}
+    hosts.play("site", skip="hosts,fleet").ok()
+    old, new = vm["kernel"], guest(hosts, "new")
+    hosts.lost = {"h2"}
+    failed = hosts.play("upgrade", vmcp_upgrade_kernel=new, vmcp_upgrade_settle=0)
+    failed.refused("The upgrade failed on h2, whose VMs are as they were: It cannot be reached:", "Upgraded before: h1. Not begun: h3.")
+    assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "untouched": ["h3"]}
+    assert kernels(hosts) == {"h1": [new], "h2": [old], "h3": [old]}
