@@ -31,7 +31,7 @@ options:
       - >-
         With C(count), an entry stands for that many identical VMs, and its name has C({index}) in it, as in C(fn-{index:04d}). Indexes count from 0.
         The VMs are recorded as a group: a larger C(count) adds members, a smaller one removes those with the highest indexes, of this group only.
-      - C(priority) (default 0) says in which order this task starts VMs: the highest first. It is not stored, so it is no order for a host that boots.
+      - C(priority) (default 0) says in which order this task starts VMs, the highest first. It is not stored, so it is no order for a host that boots.
       - C(wait_timeout) of an entry bounds the waiting for that VM.
     type: raw
     required: true

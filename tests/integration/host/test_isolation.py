@@ -232,9 +232,11 @@ def test_taps_of_many_that_are_removed_go_with_them_and_others_stay(maker: Maker
         # One that ended before, and one whose tap is gone though it is recorded.
         plain.kill(vms[0], soon())
         subprocess.run(["ip", "link", "delete", "vmtest0131"], timeout=10, check=True)
+        plain.end(vms[:3], soon())
         assert plain.remove(vms[:3], soon()) == {}
         assert [os.path.exists(f"/sys/class/net/vmtest013{n}") for n in numbers] == [False, False, False, True]
     finally:
+        plain.end(vms[3:], soon())
         assert plain.remove(vms[3:], soon()) == {}
     assert not os.path.exists("/sys/class/net/vmtest0133")
 
