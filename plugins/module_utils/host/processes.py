@@ -165,7 +165,7 @@ def mark_stopping(vm: VmLayout, reason: str) -> None:
     by policy. The mark names us: a crash after the task that made it was killed is a crash. The first reason stays while its task lives. Nothing is
     written when no process is recorded."""
     if recorded(vm) is not None and not _is_being_stopped(vm):
-        write_atomic(vm.stopping, f"{reason} {os.getpid()} {start_time(os.getpid())}\n", sync=False)
+        write_atomic(vm.stopping, " ".join([reason, *_us()]) + "\n", sync=False)
 
 
 def unmark_stopping(vm: VmLayout) -> None:
@@ -174,7 +174,7 @@ def unmark_stopping(vm: VmLayout) -> None:
         words = _first_line(vm.stopping)
     except FileNotFoundError:
         return
-    if words[1:] == [str(os.getpid()), str(start_time(os.getpid()))]:
+    if words[1:] == _us():
         with os_errors(f"remove {vm.stopping}"):
             remove(vm.stopping)
 
@@ -183,7 +183,7 @@ def mark_removing(vm: VmLayout) -> None:
     """As C(mark_stopping), by a task that is about to remove the VM. While that lives, what a unit runs after the VM leaves it all to the task (see
     C(launch_body)); a launch file of an earlier version reads only that the end was asked for."""
     if recorded(vm) is not None:
-        write_atomic(vm.stopping, f"request {os.getpid()} {start_time(os.getpid())}\nremoving\n", sync=False)
+        write_atomic(vm.stopping, " ".join(["request", *_us()]) + "\nremoving\n", sync=False)
 
 
 def _is_being_stopped(vm: VmLayout) -> bool:
@@ -195,6 +195,11 @@ def _is_being_stopped(vm: VmLayout) -> bool:
     if len(words) != 3:
         return bool(words)
     return words[1].isdigit() and str(start_time(int(words[1]))) == words[2]
+
+
+def _us() -> list[str]:
+    """This task, in the words of a mark."""
+    return [str(os.getpid()), str(start_time(os.getpid()))]
 
 
 def _first_line(mark: str) -> list[str]:

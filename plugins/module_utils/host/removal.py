@@ -9,11 +9,11 @@ import contextlib
 import os
 import typing as t
 
-from ..errors import DeadlineExceeded, FailedPrecondition, VmcpError
+from ..errors import DeadlineExceeded, VmcpError
 from .files import os_errors, sync_dir
 from .locks import held
 from .store import REMOVING, unfinished
-from .trees import mount_points, mounts_below, remove_below, remove_tree
+from .trees import mount_points, mounts_below, refuse_mounted, remove_below, remove_tree
 
 if t.TYPE_CHECKING:
     from .layout import Layout, VmLayout
@@ -100,10 +100,8 @@ def _sync_names(layout: Layout) -> None:
 
 def _set_aside(layout: Layout, vm: VmLayout, points: t.Sequence[str]) -> bool:
     doomed = _doomed(layout, vm.name)
+    refuse_mounted(vm.dir, points)
     with os_errors(f"remove {vm.dir}"):
-        mounted = mounts_below(vm.dir, points)
-        if mounted:
-            raise FailedPrecondition(f"{mounted[0]} is a mount point, so {vm.dir} is not removed. Unmount it and run the task again.")
         try:
             os.rename(vm.dir, doomed)
         except FileNotFoundError:

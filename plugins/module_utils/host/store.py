@@ -52,7 +52,7 @@ class Store:
 
     def load(self, name: str) -> Definition | None:
         """None when there is no such VM. As C(Definition.from_json) for a torn or newer file; FailedPrecondition for one that another user can write."""
-        return self._read(name, self.layout.vm(name).definition)
+        return self.read(name, self.layout.vm(name).definition)
 
     def says_protected(self, name: str) -> bool:
         """Whether a definition that this version cannot read (a newer schema, a field of another shape) still says that its VM is protected."""
@@ -64,9 +64,16 @@ class Store:
 
     def booted(self, name: str) -> Definition | None:
         """The definition with which the running process was started, where it is not the stored one; else None."""
-        return self._read(name, self.layout.vm(name).booted)
+        return self.read(name, self.layout.vm(name).booted)
 
-    def _read(self, name: str, path: str) -> Definition | None:
+    def in_force(self, name: str) -> tuple[str, ...]:
+        """Files of the definitions that a VM goes by: what is stored, and what it was started with while that runs. What has ended has only left it behind."""
+        vm = self.layout.vm(name)
+        runs = os.path.exists(vm.booted) and current(vm) is not None
+        return (vm.definition, vm.booted) if runs else (vm.definition,)
+
+    def read(self, name: str, path: str) -> Definition | None:
+        """A definition of the VM, in one of its files. As C(load)."""
         try:
             text = read_text(path, trusted=True)
         except FileNotFoundError:

@@ -90,12 +90,19 @@ def mounts_below(path: str, points: t.Optional[t.Sequence[str]] = None) -> list[
     return [point for point in (mount_points() if points is None else points) if point == real or point.startswith(real + "/")]
 
 
+def refuse_mounted(path: str, points: t.Optional[t.Sequence[str]]) -> None:
+    """FailedPrecondition when something is mounted at or below C(path), which is to be removed: it is not ours. C(points): as for C(mounts_below)."""
+    mounted = mounts_below(path, points)
+    if mounted:
+        raise FailedPrecondition(f"{mounted[0]} is a mount point, so {path} is not removed. Unmount it and run the task again.")
+
+
 def remove_tree(path: str, *, sync: bool = True, points: t.Optional[t.Sequence[str]] = None) -> bool:
     """Removes a directory and all below it; links are removed, never followed. False when it was not there. C(sync) false: the caller sees to it that this
     is durable. C(points): as for C(mounts_below).
 
     FailedPrecondition when something is mounted at or below it: what is mounted there is not ours."""
-    _refuse_mounted(path, points)
+    refuse_mounted(path, points)
     parent, base = os.path.split(path)
     with os_errors(f"remove {path}"):
         try:
@@ -117,19 +124,13 @@ def remove_tree(path: str, *, sync: bool = True, points: t.Optional[t.Sequence[s
 
 def remove_below(path: str, *, points: t.Optional[t.Sequence[str]] = None) -> None:
     """Removes all below a directory, and leaves the directory; that it is not there is fine. As C(remove_tree), not synced."""
-    _refuse_mounted(path, points)
+    refuse_mounted(path, points)
     with os_errors(f"remove what is in {path}"), contextlib.suppress(FileNotFoundError):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             _remove_entries(directory, os.fstat(directory).st_dev, path)
         finally:
             os.close(directory)
-
-
-def _refuse_mounted(path: str, points: t.Optional[t.Sequence[str]]) -> None:
-    mounted = mounts_below(path, points)
-    if mounted:
-        raise FailedPrecondition(f"{mounted[0]} is a mount point, so {path} is not removed. Unmount it and run the task again.")
 
 
 def _remove_entry(directory: int, name: str, device: int, shown: str) -> None:

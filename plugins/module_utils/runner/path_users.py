@@ -14,7 +14,6 @@ import typing as t
 
 from ..errors import VmcpError
 from ..host.files import read_bytes
-from ..host.processes import current
 from ..host.store import Store
 
 Entries = t.Iterable[t.Mapping[str, t.Any]]
@@ -67,11 +66,8 @@ class PathUsers:
 
     def _read(self) -> None:
         for name in (name for name in self._store.names() if name not in self._but):
-            vm = self._store.layout.vm(name)
-            self._add(name, _storage(vm.definition))
-            # What runs goes on with what it was started with, whatever the definition has become; what has ended has only left that behind.
-            if os.path.exists(vm.booted) and current(vm) is not None:
-                self._add(name, _storage(vm.booted))
+            for path in self._store.in_force(name):
+                self._add(name, _storage(path))
 
 
 def identity(path: str) -> str:

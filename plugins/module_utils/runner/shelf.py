@@ -7,13 +7,11 @@ Reads only; each is looked at once for all VMs of a task."""
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ..errors import VmcpError
 from ..host import clones, tools
 from ..host.disks import DiskStore
-from ..host.processes import current
 from ..host.store import Store
 from ..model.definition import Definition
 from ..model.resolving import is_ours
@@ -119,12 +117,9 @@ def disk_users(store: Store, files: ManagedFiles) -> dict[str, list[tuple[str, b
     """Disk to the VMs whose definitions name it or its file, each with whether it only reads. What cannot be read names nothing: vmcp_vm_info reports it."""
     users: dict[str, list[tuple[str, bool]]] = {}
     for name in store.names():
-        vm = store.layout.vm(name)
-        # What runs goes on with what it was started with; what has ended has only left that behind.
-        runs = os.path.exists(vm.booted) and current(vm) is not None
-        for load in (store.load, store.booted) if runs else (store.load,):
+        for path in store.in_force(name):
             try:
-                definition = load(name)
+                definition = store.read(name, path)
             except VmcpError:
                 continue
             for entry in (definition.config.get("storage") or []) if definition else []:

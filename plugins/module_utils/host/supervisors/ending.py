@@ -25,10 +25,6 @@ POLL_S = 0.003
 ABANDONED_POLL_S = 0.2
 # Killing takes the kernel no time, except for a process that waits for a dead disk; clearing up takes some processes of the shell.
 KILL_TIMEOUT_S = 15.0
-NOT_ENDED = (
-    "VM {name!r} was killed, but its process or its clearing up did not end in time. "
-    "See {log}; a process that waits for an unreachable disk ends when the disk is back."
-)
 CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -37,7 +33,7 @@ def kill(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool],
     processes.mark_stopping(vm, "request")
     processes.send(vm, signal.SIGKILL)
     if not wait_ended(vm, max(deadline, time.monotonic() + KILL_TIMEOUT_S), abandoned, patience_s):
-        raise DeadlineExceeded(NOT_ENDED.format(name=vm.name, log=vm.vmm_log))
+        raise DeadlineExceeded(_not_ended(vm))
 
 
 def terminate(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], bool], patience_s: float = 0.0) -> None:
@@ -82,7 +78,22 @@ def clear_up_after(vm: VmLayout) -> None:
         remove(vm.supervisor)
 
 
-def give_back(vms: t.Sequence[VmLayout]) -> None:
+def see_removed(vms: t.Sequence[VmLayout], unwatched: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
+    """The second part of C(port.Supervisor.remove). C(unwatched): those of C(vms) that nobody starts, watches or clears up after any more."""
+    gone = [vm for vm in unwatched if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
+    _give_back(gone)
+    names = {vm.name for vm in gone}
+    return {vm.name: _not_ended(vm) for vm in vms if vm.name not in names}
+
+
+def _not_ended(vm: VmLayout) -> str:
+    return (
+        f"VM {vm.name!r} was killed, but its process or its clearing up did not end in time. "
+        f"See {vm.vmm_log}; a process that waits for an unreachable disk ends when the disk is back."
+    )
+
+
+def _give_back(vms: t.Sequence[VmLayout]) -> None:
     """What VMs that are to be removed still have of the host's (taps, access to files); their processes have ended, and nobody is to read how."""
     left = set(end_taps(vms))
     for vm in vms:

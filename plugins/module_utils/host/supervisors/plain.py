@@ -95,10 +95,7 @@ class PlainSupervisor:
 
     def remove(self, vms: t.Sequence[VmLayout], deadline: float) -> dict[str, str]:
         here = [vm for vm in vms if os.path.isdir(vm.run)]
-        gone = [vm for vm in here if _is_free(vm.supervisor_lock) and ((record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline))]
-        ending.give_back(gone)
-        through = {vm.name for vm in gone}
-        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in here if vm.name not in through}
+        return ending.see_removed(here, [vm for vm in here if _is_free(vm.supervisor_lock)], deadline)
 
     # --- inside -------------------------------------------------------------------------------------------
     def _set_off(self, vms: t.Sequence[VmLayout], deadline: float, spawned: dict[str, int], failures: dict[str, str]) -> list[starting.Start]:

@@ -165,14 +165,11 @@ class SystemdSupervisor:
         # A start that policy asked for may be on its way: stopping the unit takes it back.
         _systemctl("stop", *map(_unit, vms), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
         states = _states(vms)
-        through = [vm for vm in vms if states[vm.name] in _THROUGH]
-        gone = [vm for vm in through if (record := processes.recorded(vm)) is None or processes.wait_gone(record, deadline)]
-        ending.give_back(gone)
+        left = ending.see_removed(vms, [vm for vm in vms if states[vm.name] in _THROUGH], deadline)
         failed = [_unit(vm) for vm in vms if states[vm.name] == "failed"]
         if failed:
             _systemctl("reset-failed", *failed, fails=True)
-        names = {vm.name for vm in gone}
-        return {vm.name: ending.NOT_ENDED.format(name=vm.name, log=vm.vmm_log) for vm in vms if vm.name not in names}
+        return left
 
 
 def _unit_of(name: str) -> str:
