@@ -89,6 +89,13 @@ def wire(one: Namespace, its_end: str, other: Namespace, other_end: str) -> None
     other.run("ip", "link", "set", other_end, "up")
 
 
+def lead_out(host: Namespace, its_end: str, other: Namespace, other_end: str) -> None:
+    """A cable by which C(host) (192.0.2.1) reaches all that it does not know itself: through C(other), 192.0.2.2."""
+    wire(host, its_end, other, other_end)
+    host.run("ip", "addr", "add", "192.0.2.1/24", "dev", its_end)
+    host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+
+
 @contextlib.contextmanager
 def namespaces(*whats: str) -> t.Iterator[tuple[Namespace, ...]]:
     made: list[Namespace] = []

@@ -24,6 +24,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layo
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.tests import guests, linux_guest
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import Started
 
 BINARY = shutil.which("qemu-system-x86_64")
 needs_qemu = pytest.mark.skipif(BINARY is None, reason="real QEMU not run: there is no qemu-system-x86_64 on PATH")
@@ -46,14 +47,15 @@ def until(condition: t.Callable[[], bool], what: t.Callable[[], str]) -> None:
         time.sleep(0.01)
 
 
-class Vm:
+class Vm(Started):
     """One QEMU in a directory of the test. TCG: what runs everywhere."""
+
+    patience_s = PATIENCE_S
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
         self.driver = Driver()
         self.layout = Layout(state_dir=str(directory / "state"), run_dir=str(directory / "run")).vm("web-1")
-        self.process: subprocess.Popen[bytes] | None = None
         self.uid: int | None = None
         for needed in (self.layout.data, self.layout.sockets):
             pathlib.Path(needed).mkdir(parents=True)
@@ -133,15 +135,6 @@ class Vm:
 
     def says(self, text: str, times: int = 1) -> None:
         until(lambda: self.console.count(text) >= times, lambda: f"{text!r} on the console: {self.console[-2000:]!r}; log: {self.log[-2000:]!r}")
-
-    def exit_code(self) -> int:
-        assert self.process is not None
-        return self.process.wait(PATIENCE_S)
-
-    def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -53,13 +53,28 @@ def until(condition: t.Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-class VmmProcess:
+class Started:
+    """A program that a test has started, or has not yet."""
+
+    process: subprocess.Popen[bytes] | None = None
+    patience_s = PATIENCE_S
+
+    def exit_code(self) -> int:
+        assert self.process is not None
+        return self.process.wait(self.patience_s)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(self.patience_s)
+
+
+class VmmProcess(Started):
     def __init__(self, which: str, directory: pathlib.Path, driver: Driver) -> None:
         self.which = which
         self.directory = directory
         self.driver = driver
         self.layout: VmLayout = Layout(state_dir=str(directory / "state"), run_dir=str(directory / "run")).vm("web-1")
-        self.process: subprocess.Popen[bytes] | None = None
         for needed in (self.layout.dir, self.layout.sockets):
             pathlib.Path(needed).mkdir(parents=True)
 
@@ -92,12 +107,3 @@ class VmmProcess:
 
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
-
-    def exit_code(self) -> int:
-        assert self.process is not None
-        return self.process.wait(PATIENCE_S)
-
-    def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(PATIENCE_S)

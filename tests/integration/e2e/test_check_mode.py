@@ -18,7 +18,7 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETIN
 from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace
-from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, lead_out, namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")]
 
@@ -120,9 +120,7 @@ def test_networks_are_only_looked_at(ground: Playground, own: str, qemu: Vmm, gu
     if lack:
         pytest.skip(lack)
     with namespaces("host", "out") as (host, outside):
-        wire(host, "up0", outside, "up0")
-        host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
-        host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+        lead_out(host, "up0", outside, "up0")
         ground.prefix = host.prefix
         try:
             _only_looks_at_networks(ground, own, host, guest("halt"))

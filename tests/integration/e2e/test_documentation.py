@@ -20,7 +20,7 @@ import yaml
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, Playground, Results, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
-from ansible_collections.unkey.vmcp.tests.netns import namespaces, wire
+from ansible_collections.unkey.vmcp.tests.netns import lead_out, namespaces
 
 # Networks are made in namespaces alone: tests/integration/network runs their examples.
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("vmcp_*.py") if not path.stem.startswith("vmcp_network"))
@@ -130,9 +130,7 @@ def test_examples_of_networks(ground: Playground) -> None:
     if why:
         pytest.skip(why)
     with namespaces("host", "lan") as (host, lan):
-        wire(host, "eth1", lan, "eth0")
-        host.run("ip", "address", "add", "192.0.2.1/24", "dev", "eth1")
-        host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+        lead_out(host, "eth1", lan, "eth0")
         ground.prefix = host.prefix
         scene = Scene(
             ("vmcp_network", "vmcp_network_info"),

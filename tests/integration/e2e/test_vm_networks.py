@@ -19,7 +19,7 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playgro
 from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import listen, why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm, use
 from ansible_collections.unkey.vmcp.tests.linux_guest import GuestUnavailable, LinuxGuest, cache_directory, linux_guest, with_script
-from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
+from ansible_collections.unkey.vmcp.tests.netns import Namespace, lead_out, namespaces
 
 # The address by DHCP, or by the kernel's ip=, which in Debian's kernel is for its initramfs to read. Then round after round of what can be reached.
 SCRIPT = r"""
@@ -124,10 +124,8 @@ def lan(ground: Playground) -> t.Iterator[Lan]:
     if lack:
         pytest.skip(lack)
     with namespaces("host", "out") as (host, outside):
-        wire(host, "up0", outside, "up0")
-        for one, address in ((host, "192.0.2.1/24"), (outside, "192.0.2.2/24")):
-            one.run("ip", "addr", "add", address, "dev", "up0")
-        host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+        lead_out(host, "up0", outside, "up0")
+        outside.run("ip", "addr", "add", "192.0.2.2/24", "dev", "up0")
         ground.prefix = host.prefix
         try:
             yield Lan(host, outside, ground)
