@@ -152,6 +152,8 @@ DISK: Spec = {
     "source": {"type": "dict"},
     "force": {"type": "bool", "default": False},
     "apply": {"type": "str", "default": "now", "choices": list(APPLY)},
+    "allow_disruption": {"type": "str", "default": "none", "choices": list(DISRUPTIONS)},
+    "shutdown_timeout": {"type": "int"},
 }
 
 DISK_INFO: Spec = {"names": {"type": "list", "elements": "str", "aliases": ["name"]}}

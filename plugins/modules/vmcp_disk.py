@@ -34,7 +34,8 @@ options:
     description:
       - Size as the guest sees it, in bytes or with a binary suffix (V(512M), V(20G)).
       - Required for a new disk, unless it has a O(source), whose size it then has at least.
-      - A larger size grows the disk, while a VM runs with it too where its backend can be told; see O(apply).
+      - A larger size grows the disk, while a VM runs with it too where its backend can be told. Where it cannot, that needs a restart of the VM; see
+        O(allow_disruption) and O(apply).
       - A smaller size is refused without O(force), and below what the file system takes in any case.
     type: raw
   format:
@@ -87,13 +88,24 @@ options:
     description: Remove the disk although VMs name it, or shrink it as far as what is on it allows.
     type: bool
     default: false
+  allow_disruption:
+    description:
+      - The most that this task may do to VMs that run with the disk, in the words of M(unkey.vmcp.vmcp_vm).
+      - When the VMM of one of them cannot be told of the new size, V(none) refuses. V(restart), and what is beyond it, shuts that VM down, grows the disk and
+        starts the VM again as it is defined. Changes that wait for its next boot come with that.
+    type: str
+    choices: [none, restart, recreate, replace_data]
+    default: none
   apply:
     description:
-      - What to do when a running VM cannot be told of the new size of a disk. V(now) refuses. V(next_boot) grows the disk, and RV(pending) names the VMs that
-        see it when they start next.
+      - V(next_boot) grows the disk beneath the VMs that run with it and tells none of them. RV(pending) names those, which see the new size when they start
+        next. A qcow2 file cannot be grown so.
     type: str
     choices: [now, next_boot]
     default: now
+  shutdown_timeout:
+    description: Seconds the guest of a VM that is restarted gets to shut down before its VMM is ended by force. V(0) ends it at once. 30 if left out.
+    type: int
 notes:
   - Tools of the distribution do the work, and are named with their package where they are missing. They are C(e2fsprogs), C(xfsprogs),
     C(btrfs-progs), C(dosfstools), C(mtools), C(util-linux), C(qemu-img) and C(lvm2), each only for what it is needed for.
@@ -113,6 +125,12 @@ EXAMPLES = r"""
   unkey.vmcp.vmcp_disk:
     name: web-data
     size: 40G
+
+- name: Grow it, and restart the VM if that is what it takes
+  unkey.vmcp.vmcp_disk:
+    name: web-data
+    size: 60G
+    allow_disruption: restart
 
 - name: A disk filled from a directory
   unkey.vmcp.vmcp_disk:
@@ -156,6 +174,17 @@ disk:
   returned: success
   type: dict
   sample: {name: web-data, state: present, format: raw, size_bytes: 21474836480, method: blank, saved_bytes: 21300000000}
+disruption:
+  description: The most that was done, or would be, to a VM that runs. V(none) or V(restart).
+  returned: success
+  type: str
+  sample: none
+restarts:
+  description: VMs that were stopped for the disk to grow, or would be, and started again.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 pending:
   description: VMs that see the new size when they start next.
   returned: success

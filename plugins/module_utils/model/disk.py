@@ -14,7 +14,7 @@ from .options import OptionError, choice, read_name, record, seconds
 from .readers import read_flag, read_host_path, read_text
 from .units import format_size, parse_disk_size
 from .walk import nearest
-from .words import APPLY, DISK_FORMATS, DISK_SOURCES, FILESYSTEM_LEAST_BYTES, FILESYSTEMS
+from .words import APPLY, DISK_FORMATS, DISK_SOURCES, DISRUPTIONS, FILESYSTEM_LEAST_BYTES, FILESYSTEMS, SHUTDOWN_GRACE_S
 
 SIZE_MAX = 64 << 40
 LABEL_MAX = {"ext4": 16, "xfs": 12, "btrfs": 255, "vfat": 11, "swap": 15}
@@ -62,6 +62,8 @@ class DiskRequest:
     source: t.Optional[Source] = None
     force: bool = False
     apply: str = "now"
+    allow_disruption: str = "none"
+    shutdown_timeout: int = SHUTDOWN_GRACE_S
     lock_timeout: int = 60
 
 
@@ -124,6 +126,8 @@ _READERS: dict[str, t.Callable[[t.Any], t.Any]] = {
     "source": _source,
     "force": read_flag,
     "apply": choice(APPLY),
+    "allow_disruption": choice(DISRUPTIONS),
+    "shutdown_timeout": seconds,
     "lock_timeout": seconds,
     "state_dir": read_host_path,
     "run_dir": read_host_path,

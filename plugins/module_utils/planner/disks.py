@@ -12,21 +12,24 @@ from ..errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from ..model.disk import DiskRequest, FileSystem
 from ..model.disk_record import DiskRecord
 from ..model.units import format_size
+from .disk_growth import Growth, cut_off, plan_growth
 from .plan import Change
 
-# What each does is in runner/disk_apply.py; the words are those of results (C(actions)).
-ACTIONS = ("make", "allocate", "grow", "grow_live", "grow_filesystem", "shrink", "remove")
+# What each does is in runner/disk_apply.py, and for the VMs in runner/disk_restart.py; the words are those of results (C(actions)).
+ACTIONS = ("make", "allocate", "shutdown", "kill", "grow", "grow_live", "grow_filesystem", "start", "shrink", "remove")
 
 
 @dataclasses.dataclass(frozen=True)
 class DiskUser:
-    """One VM that names a disk. C(runs): its process lives, and has the disk. C(live): its VMM can be told of a new size."""
+    """One VM that names a disk. C(runs): its process lives, and has the disk. C(live): its VMM can be told of a new size. C(interrupted): a restart of
+    ours was cut off when its process had ended."""
 
     vm: str
     entry: str
     read_only: bool = False
     runs: bool = False
     live: bool = False
+    interrupted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,7 @@ class DiskSituation:
 @dataclasses.dataclass(frozen=True)
 class DiskPlan:
     """C(record): what the disk is to be afterwards, as far as it is known before; None after a removal. C(pending): VMs that see the new size when they
-    start next."""
+    start next. C(restarts): VMs that are stopped, where they run, before the disk is changed, and started after it."""
 
     name: str
     steps: tuple[str, ...] = ()
@@ -67,6 +70,12 @@ class DiskPlan:
     pending: tuple[str, ...] = ()
     would_need: tuple[Violation, ...] = ()
     notices: tuple[str, ...] = ()
+    restarts: tuple[str, ...] = ()
+
+    @property
+    def disruption(self) -> str:
+        """The most that is done to a VM that runs."""
+        return "restart" if self.restarts else "none"
 
     def diff(self) -> dict[str, t.Any]:
         title = f"disk {self.name}"
@@ -170,11 +179,11 @@ def _change(request: DiskRequest, found: DiskSituation, record: DiskRecord, lack
     _refuse_other_disk(request, record)
     steps: list[str] = []
     changes: list[Change] = []
-    pending: tuple[str, ...] = ()
+    growth = Growth(())
     after = record
     size = request.size_bytes
     if size is not None and size > record.size_bytes:
-        steps, pending = _growth(request, found, record)
+        growth = plan_growth(request, found, record)
         after = dataclasses.replace(after, size_bytes=size)
         changes.append(Change("size", record.size_bytes, size))
     elif size is not None and size < record.size_bytes:
@@ -186,7 +195,14 @@ def _change(request: DiskRequest, found: DiskSituation, record: DiskRecord, lack
         steps.append("allocate")
         after = dataclasses.replace(after, preallocated=True)
         changes.append(Change("preallocate", False, True))
-    return DiskPlan(found.name, tuple(steps), tuple(changes), after, pending, tuple(lacks) if steps else ())
+    left_down = cut_off(request, found)
+    steps = [*growth.steps, *steps]
+    if left_down and "start" not in steps:
+        steps.append("start")
+    changes += [Change(f"VM {name}", "running", "restarted", "restart") for name in growth.restarts]
+    changes += [Change(f"VM {name}", "shutdown", "running") for name in left_down]
+    lacks = tuple(lacks) if steps else ()
+    return DiskPlan(found.name, tuple(steps), tuple(changes), after, growth.pending, lacks, restarts=(*growth.restarts, *left_down))
 
 
 def _refuse_other_disk(request: DiskRequest, record: DiskRecord) -> None:
@@ -217,28 +233,6 @@ def _refuse_other_disk(request: DiskRequest, record: DiskRecord) -> None:
     if wrong:
         first = wrong[0]
         raise FailedPrecondition(f"{first.field} {first.message}", violations=wrong)
-
-
-def _growth(request: DiskRequest, found: DiskSituation, record: DiskRecord) -> tuple[list[str], tuple[str, ...]]:
-    running = [user for user in found.users if user.runs]
-    late = [user.vm for user in running if not user.live]
-    if running and (late or request.apply == "next_boot"):
-        if request.apply != "next_boot":
-            raise FailedPrecondition(
-                f"VM {late[0]} runs, and its VMM cannot be told of a new size of disk {found.name}: that needs a restart. Set apply: next_boot to grow the "
-                "disk now and let the VM see it when it starts next, or shut the VM down first.",
-                violations=[Violation("size", f"needs a restart of VM {name}") for name in late],
-                details={"disruption": "restart"},
-            )
-        if record.format == "qcow2":
-            raise FailedPrecondition(
-                f"VM {running[0].vm} runs and holds the qcow2 file of disk {found.name} open, so nobody else can grow it. Shut it down first."
-            )
-        return ["grow"], tuple(user.vm for user in running)
-    if running:
-        return ["grow_live"], ()
-    follows = bool(request.filesystem and request.filesystem.grow)
-    return (["grow", "grow_filesystem"] if follows else ["grow"]), ()
 
 
 def _refuse_shrinking(request: DiskRequest, found: DiskSituation, record: DiskRecord, size: int) -> None:

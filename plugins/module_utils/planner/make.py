@@ -78,6 +78,18 @@ def plan_vm(request: VmRequest, situation: Situation, desired: Desired, lacks: t
     )
 
 
+def plan_restart(situation: Situation, desired: Desired, lacks: t.Sequence[Violation], grace_s: int) -> Plan:
+    """Stops a VM that runs and starts it as it is defined, for what is done while it is down. One whose restart was cut off is started."""
+    definition = situation.definition
+    if situation.broken or definition is None:
+        raise FailedPrecondition(situation.broken or f"There is no VM {situation.name} to restart.")
+    if desired.violations:
+        raise InvalidArgument.of(desired.violations)
+    steps, state_after = power_steps("restarted" if situation.half_started else "present", situation, restart=True, grace_s=grace_s)
+    needed = (*desired.lacks, *lacks) if steps else ()
+    return Plan(situation.name, situation.state, state_after, tuple(steps), definition=definition, disruption="restart", would_need=needed)
+
+
 def _growth(request: VmRequest, situation: Situation, desired: Desired, stops: bool) -> tuple[list[Step], tuple[str, ...]]:
     """Disks of a VM that runs and goes on: those of whose new size its VMM is told, and the fields of those that wait. Others grow before the next start."""
     running = situation.booted or situation.definition

@@ -40,7 +40,7 @@ def _carry_out(context: Context, works: t.Sequence[Work]) -> None:
     _take(context, works, ("define", "update"), define)
     starting = sorted((work for work in works if work.takes("start")), key=lambda work: (-work.priority, work.name))
     others = [work for work in works if not work.takes("start")]
-    _stop(context, others)
+    stop(context, others)
     if any(work.takes("remove") or work.takes("forget") for work in others):
         # Imported here: a task that removes nothing does not pay for it.
         from .removing import remove
@@ -49,15 +49,21 @@ def _carry_out(context: Context, works: t.Sequence[Work]) -> None:
     size = context.start_batch or max(1, len(starting))
     for first in range(0, len(starting), size):
         batch = starting[first : first + size]
-        _stop(context, batch)
-        _take(context, batch, ("start",), start)
-        _take(context, batch, ("pause",), pause)
+        stop(context, batch)
+        start_stopped(context, batch)
     _take(context, others, ("resize",), resize)
     _take(context, others, ("pause",), pause)
     _take(context, others, ("resume",), resume)
 
 
-def _stop(context: Context, works: t.Sequence[Work]) -> None:
+def start_stopped(context: Context, works: t.Sequence[Work]) -> None:
+    """Those whose turn it is. A VM that is to be paused then is."""
+    _take(context, works, ("start",), start)
+    _take(context, works, ("pause",), pause)
+
+
+def stop(context: Context, works: t.Sequence[Work]) -> None:
+    """Those whose turn it is: by asking their guests, or by force."""
     _take(context, works, ("shutdown",), stop_asking)
     _take(context, works, ("kill",), stop_by_force)
 

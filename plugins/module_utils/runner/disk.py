@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import typing as t
 
 from ..call import Call, Outcome
@@ -19,6 +20,9 @@ from ..planner.disks import DiskPlan, DiskSituation, plan_disk
 from . import disk_apply
 from .disk_look import describe_disk, situation
 from .disk_users import users_of
+
+if t.TYPE_CHECKING:
+    from .disk_restart import Restarts
 
 
 def run_disk(call: Call) -> Outcome:
@@ -36,6 +40,8 @@ class _Task:
         self.disks = DiskStore(store.layout)
         self.request = request
         self.layout = store.layout.disk(request.name)
+        self.locked: tuple[str, ...] = ()
+        self.restarts: t.Optional[Restarts] = None
 
     def run(self) -> Outcome:
         if not self.call.act:
@@ -60,8 +66,8 @@ class _Task:
         with contextlib.ExitStack() as stack:
             for name in sorted(names):
                 stack.enter_context(locks.held(self.store.layout.disk(name).lock, what, request.lock_timeout, self._say_wait))
-            users = [user.vm for name in names for user in users_of(self.store, name)]
-            stack.enter_context(locks.vm_locks(self.store.layout, users, what, request.lock_timeout, self._say_wait))
+            self.locked = tuple(user.vm for name in names for user in users_of(self.store, name))
+            stack.enter_context(locks.vm_locks(self.store.layout, self.locked, what, request.lock_timeout, self._say_wait))
             if request.state == "absent":
                 stack.enter_context(locks.held(self.store.layout.disks_lock, what, request.lock_timeout, self._say_wait))
             yield
@@ -74,22 +80,56 @@ class _Task:
         found, lacks = situation(self.store, request)
         volume = {"volume_group": request.volume_group or "", "name": f"vmcp-{request.name}"} if request.format == "lvm" else None
         path = self.disks.path_of_new(request.name, request.format or "raw", volume)
-        return found, plan_disk(request, found, path, lacks, events.now())
+        plan = plan_disk(request, found, path, lacks, events.now())
+        return found, self._with_restarts(plan) if plan.restarts else plan
+
+    def _with_restarts(self, plan: DiskPlan) -> DiskPlan:
+        """With what the host lacks to start its VMs again."""
+        late = sorted({*plan.restarts} - {*self.locked}) if self.call.act else []
+        if late:
+            raise FailedPrecondition(f"VM {late[0]} has got disk {plan.name} at the same time. Run this task again.")
+        self.call.require_libraries()
+        # Imported here: a task that restarts nobody does not pay for it.
+        from .disk_restart import Restarts
+
+        self.restarts = Restarts(self.call, self.store, plan.restarts, self.request.shutdown_timeout, self.request.lock_timeout)
+        return dataclasses.replace(plan, would_need=(*plan.would_need, *self.restarts.lacks))
 
     def _act(self, found: DiskSituation, plan: DiskPlan) -> None:
         done: list[str] = []
         try:
             for step in plan.steps:
                 done.append(step)
-                disk_apply.take(self.store, self.disks, self.request, found, plan, step, self.call)
+                self._take(found, plan, step)
         except VmcpError as exc:
+            if self.restarts and "start" not in done:
+                self._start_all_the_same(exc, done)
             exc.details.update(changed=True, actions=done)
             raise
+
+    def _take(self, found: DiskSituation, plan: DiskPlan, step: str) -> None:
+        if self.restarts and step in ("shutdown", "kill"):
+            self.restarts.stop()
+        elif self.restarts and step == "start":
+            self.restarts.start()
+        else:
+            disk_apply.take(self.store, self.disks, self.request, found, plan, step, self.call)
+
+    def _start_all_the_same(self, exc: VmcpError, done: list[str]) -> None:
+        """What failed is no reason to leave VMs down that were stopped for it."""
+        done.append("start")
+        try:
+            if self.restarts:
+                self.restarts.start()
+        except VmcpError as second:
+            if second is not exc:
+                self.call.warn(f"And what was stopped for it did not come up again: {second.msg}")
 
     def _report(self, found: DiskSituation, plan: DiskPlan) -> Outcome:
         for text in plan.notices:
             self.call.warn(text)
         result: dict[str, t.Any] = {"changed": bool(plan.steps), "actions": list(plan.steps), "pending": list(plan.pending)}
+        result.update(disruption=plan.disruption, restarts=list(plan.restarts))
         record = self.disks.load(self.request.name) if self.call.act and self.request.state != "absent" else plan.record
         if record is None:
             result["disk"] = {"name": self.request.name, "state": "absent"}

@@ -1,7 +1,9 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries out the steps of a plan for a disk. It decides nothing. Each step can be repeated by a run that follows one that was cut off."""
+"""Carries out the steps of a plan for a disk, except those on VMs (C(disk_restart)). It decides nothing.
+
+Each step can be repeated by a run that follows one that was cut off."""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def take(store: Store, disks: DiskStore, request: DiskRequest, found: DiskSituat
         _grow_filesystem(request, record.path, record.name)
     elif step == "grow_live":
         call.require_libraries()
-        _grow_live(store, _found(found), record, found.users)
+        _grow_live(store, _found(found), record, [user for user in found.users if user.live])
     elif step == "grow":
         disk_making.resize(_found(found), record.size_bytes)
         if follows:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ..capabilities.catalogue import grows_live
@@ -49,7 +50,8 @@ def _user(store: Store, vm: str, uses: _Uses, format_: str) -> t.Optional[DiskUs
         return None
     running = booted or stored
     live = has is not None and running is not None and grows_live(running.backend, running.backend_version, format_)
-    return DiskUser(vm, str(named.get("id")), bool(named.get("read_only")), runs=has is not None, live=live)
+    interrupted = not runs and os.path.lexists(store.layout.vm(vm).restarting)
+    return DiskUser(vm, str(named.get("id")), bool(named.get("read_only")), runs=has is not None, live=live, interrupted=interrupted)
 
 
 def _read(load: t.Callable[[str], t.Optional[Definition]], vm: str) -> t.Optional[Definition]:

@@ -15,7 +15,7 @@ from ..host import events
 from ..host.host_json import HostDefaults, read_host_json
 from ..model.words import BACKENDS
 from ..planner.desired import Desired, desire
-from ..planner.make import lacks_a_source, plan_removal, plan_vm
+from ..planner.make import lacks_a_source, plan_removal, plan_restart, plan_vm
 from .hostview import HostLook
 from .lacks import binary_lacks, device_lacks, host_lacks, seed_lacks
 from .launching import Launchable, foresee
@@ -59,6 +59,12 @@ class Planning:
         if plan.definition is not None:
             self._shelves.claim(plan.definition)
         return dataclasses.replace(plan, metadata=secrets) if secrets else plan
+
+    def restart(self, request: VmRequest, found: Situation, grace_s: int) -> Plan:
+        """The plan to stop a VM and start it again as it is defined. C(request): names it, and asks for nothing."""
+        shelf = self._shelves.of(found.name, found.definition, None, found.definition.labels if found.definition else None)
+        desired = desire(request, found, self._host.view(request, found.definition), None, events.now(), shelf)
+        return plan_restart(found, desired, self._host_lacks(request, found, desired), grace_s)
 
     def foresee(self, plans: t.Sequence[Plan]) -> dict[str, t.Union[Plan, InvalidArgument]]:
         """The plans by name, with what their launching would lack; or what the VMM could not be told."""

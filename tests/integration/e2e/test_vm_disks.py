@@ -207,11 +207,12 @@ def test_a_file_of_the_users_is_written_to_by_one_vm_at_a_time(ground: Playgroun
 
 @pytest.mark.parametrize("kind", ["qemu", "cloudhypervisor"])
 def test_a_disk_that_stands_on_an_image(ground: Playground, kind: str, guest: t.Callable[..., str]) -> None:
-    """An overlay is booted from. QEMU makes it larger at once; Cloud Hypervisor cannot, and the task says so before anything is touched."""
+    """An overlay is booted from. QEMU makes it larger at once; Cloud Hypervisor cannot, so its VM is restarted where that is allowed."""
     found = use(kind, ground)
     publish(ground, "base", b"one")
     options = vm_options(found, guest("halt"), name="web", state="running", config={"storage": [{"disk": "data"}]})
     disk: Tree = {"name": "data", "source": {"image": "base"}, "format": "qcow2"}
+    restart: Tree = {**disk, "size": "16M", "allow_disruption": "restart", "shutdown_timeout": 0}
     results = ground.play(
         [
             task("disk", "vmcp_disk", **disk),
@@ -219,6 +220,11 @@ def test_a_disk_that_stands_on_an_image(ground: Playground, kind: str, guest: t.
             task("VM again", **options),
             task("grow, check", "vmcp_disk", **disk, size="16M", check=True),
             task("grow", "vmcp_disk", **disk, size="16M"),
+            task("restart, check", "vmcp_disk", **restart, check=True),
+            task("restart", "vmcp_disk", **restart),
+            task("restarted", "vmcp_disk", **restart),
+            task("look", "vmcp_vm_info"),
+            task("VM after that", **options),
             task("shut down", name="web", state="shutdown", shutdown_timeout=0),
             task("grow while it is down", "vmcp_disk", **disk, size="32M"),
             task("up again", **options),
@@ -230,8 +236,24 @@ def test_a_disk_that_stands_on_an_image(ground: Playground, kind: str, guest: t.
         assert results.ok("grow")["actions"] == ["grow_live"] == results.ok("grow, check")["actions"]
     else:
         for name in ("grow, check", "grow"):
-            assert "cannot be told of a new size" in results.refused(name, "failed_precondition")["msg"]
+            refused = results.refused(name, "failed_precondition")
+            assert "cannot be told of a new size" in refused["msg"] and "Set allow_disruption: restart" in refused["msg"] and refused["disruption"] == "restart"
+        foretold, done = results.ok("restart, check"), results.ok("restart")
+        assert foretold["actions"] == done["actions"] == ["kill", "grow", "start"] and foretold["diff"] == done["diff"] and not foretold.touched
+        assert done["restarts"] == ["web"] == foretold["restarts"] and done["disruption"] == "restart" and done["diff"]["after"]["VM web"] == "restarted"
+        assert results.ok("look")["vms"][0]["pid"] not in (None, results["VM"]["vm"]["pid"]), "another process"
+    assert not results.ok("restarted")["changed"] and results.ok("look")["vms"][0]["state"] == "running"
+    assert not results.ok("VM after that")["changed"]
     assert results.ok("grow while it is down")["actions"] == ["grow"]
+    file = results.ok("restarted")["disk"]["path"]
+    said = json.loads(subprocess.run(["qemu-img", "info", "-U", "--output=json", file], check=True, capture_output=True).stdout)
+    assert said["virtual-size"] == 32 * MIB
+
+    # As a task leaves it that is killed between the end of the VM and its start.
+    ground.play([task("down", name="web", state="shutdown", shutdown_timeout=0)]).ok("down")
+    pathlib.Path(Layout(ground.state, ground.run_dir).vm("web").restarting).touch()
+    results = ground.play([task("again", "vmcp_disk", **{**restart, "size": "48M"}), task("look", "vmcp_vm_info")])
+    assert results.ok("again")["actions"] == ["grow", "start"] and results.ok("look")["vms"][0]["state"] == "running"
 
 
 def test_many_clones_in_one_task(ground: Playground, qemu: Vmm, guest: t.Callable[..., str]) -> None:

@@ -50,6 +50,35 @@ def test_growing_is_live_where_every_vmm_can_be_told() -> None:
     assert late.steps == ("grow",) and late.pending == ("web", "old")
 
 
+def test_a_vmm_that_cannot_be_told_is_restarted_where_that_is_allowed() -> None:
+    with pytest.raises(FailedPrecondition) as refused:
+        plan(there(RUNNING, DEAF), size_bytes=3 * GIB)
+    assert "Set allow_disruption: restart" in refused.value.msg and "apply: next_boot" in refused.value.msg
+    assert [one.as_dict() for one in refused.value.violations] == [{"field": "size", "message": "needs allow_disruption: restart while VM old runs"}]
+    assert refused.value.details == {"disruption": "restart"}
+    for allowed in ("restart", "recreate", "replace_data"):
+        alone = plan(there(DEAF), size_bytes=3 * GIB, allow_disruption=allowed)
+        assert alone.steps == ("shutdown", "grow", "start") and alone.restarts == ("old",) and alone.disruption == "restart" and not alone.pending
+    assert alone.diff()["before"]["VM old"] == "running" and alone.diff()["after"]["VM old"] == "restarted"
+    at_once = plan(there(DEAF), size_bytes=3 * GIB, allow_disruption="restart", shutdown_timeout=0, filesystem=FileSystem("ext4", grow=True))
+    assert at_once.steps == ("kill", "grow", "grow_filesystem", "start"), "nobody has it open in between"
+    both = plan(there(RUNNING, DEAF), size_bytes=3 * GIB, allow_disruption="restart")
+    assert both.steps == ("shutdown", "grow_live", "start") and both.restarts == ("old",), "one that can be told is told"
+    for users in ((RUNNING,), (), (DiskUser("down", "d"),)):
+        assert plan(there(*users), size_bytes=3 * GIB, allow_disruption="restart").disruption == "none", "nothing that runs needs it"
+    assert plan(there(DEAF), allow_disruption="restart").steps == (), "it has grown already"
+    later = plan(there(DEAF), size_bytes=3 * GIB, allow_disruption="restart", apply="next_boot")
+    assert later.steps == ("grow",) and later.pending == ("old",) and later.disruption == "none"
+
+
+def test_a_restart_that_was_cut_off_is_finished() -> None:
+    left_down = DiskUser("old", "d", interrupted=True)
+    assert plan(there(left_down), size_bytes=3 * GIB, allow_disruption="restart").steps == ("grow", "start")
+    grown = plan(there(left_down), size_bytes=2 * GIB, allow_disruption="restart")
+    assert grown.steps == ("start",) and grown.restarts == ("old",)
+    assert plan(there(left_down), size_bytes=3 * GIB).steps == ("grow",), "who does not allow a restart starts nobody"
+
+
 @pytest.mark.parametrize(
     ("found", "asked", "text"),
     [
