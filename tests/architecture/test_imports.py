@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import typing as t
 
 import pytest
 
@@ -76,6 +77,45 @@ def test_modules_know_bootstrap_and_runner_alone(source: Source) -> None:
     allowed = (".bootstrap", ".call", ".argument_specs", ".runner.")
     strangers = {name for name in source.imports() if not name.startswith(allowed) and not is_stdlib(name)}
     assert not strangers
+
+
+def circles(knows: t.Mapping[str, t.Collection[str]]) -> list[tuple[str, ...]]:
+    """Names that lead back to themselves, those together that lead to each other."""
+    leads = {name: reached(knows, name) for name in knows}
+    return sorted({tuple(sorted(other for other in leads[name] if name in leads[other])) for name in knows if name in leads[name]})
+
+
+def reached(knows: t.Mapping[str, t.Collection[str]], name: str) -> set[str]:
+    found: set[str] = set()
+    ahead = list(knows[name])
+    while ahead:
+        one = ahead.pop()
+        if one not in found:
+            found.add(one)
+            ahead.extend(knows[one])
+    return found
+
+
+def test_no_file_of_the_core_knows_one_that_knows_it() -> None:
+    """Not by way of others either, nor in a function or for its types alone: what two files need of each other belongs in a third, below both."""
+    names = {source.name for source in core()}
+    found = circles({source.name: {place for name in source.imports() if (place := file_of(name, names))} - {source.name} for source in core()})
+    assert not found, "imports in a circle: " + "; ".join(" - ".join(circle) for circle in found)
+
+
+def file_of(name: str, names: t.Collection[str]) -> str:
+    """The file of ours that is imported by a name, "" for none: C(.host.locks) is one, and C(.host.layout.Layout) a thing in one."""
+    place = name.removeprefix(".") if name.startswith(".") else ""
+    while place and place not in names:
+        place = place.rpartition(".")[0]
+    return place
+
+
+def test_circles_are_seen() -> None:
+    """The test of that test."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [("b", "c")]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": {"d"}}) == [("a", "b", "c"), ("d", "e")]
 
 
 def test_there_is_something_to_look_at() -> None:

@@ -22,7 +22,7 @@ from .processes import start_time
 from .trees import ensure_dir
 
 if t.TYPE_CHECKING:
-    from .images import Image
+    from ..model.image import Image
     from .layout import Layout
 
 _USER = re.compile(rf"(?P<what>vm|disk):(?P<name>{NAME_PATTERN})")

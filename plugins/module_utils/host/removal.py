@@ -26,13 +26,6 @@ _THREADS = 16
 _FEW = 16
 
 
-def remove_vms(layout: Layout, names: t.Sequence[str], *, keep_data: bool, give_back: t.Callable[[list[str]], object]) -> dict[str, Removed]:
-    """As C(Removal), of VMs that are all at their end."""
-    removal = Removal(layout, names, give_back)
-    removal.clear(names, keep_data=keep_data)
-    return removal.finish()
-
-
 class Removal:
     """Removes what belongs to VMs, their run-time directories too; locks stay. In portions, while others still end: C(clear) each, then C(finish).
 

@@ -13,7 +13,7 @@ import os
 import re
 import typing as t
 
-from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation, VmcpError
+from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Violation
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
 from .files import keep_former, os_errors, read_json, read_text, remove, write_atomic
@@ -144,15 +144,6 @@ class Store:
         ensure_dir(vm.data, 0o700, uid=owner, gid=owner, sync=sync)
         if uid is not None and before != uid:
             give_below(vm.data, uid)
-
-    def remove(self, name: str, *, keep_data: bool = False, give_back: t.Callable[[], object] = lambda: None) -> bool:
-        """As C(removal.remove_vms), for one VM. True when there was anything."""
-        from .removal import remove_vms
-
-        found = remove_vms(self.layout, [name], keep_data=keep_data, give_back=lambda names: give_back())[name]
-        if isinstance(found, VmcpError):
-            raise found
-        return found
 
     # --- secrets --------------------------------------------------------------------------------------
     def secrets(self, name: str) -> dict[str, t.Any]:

@@ -16,7 +16,7 @@ from .nic_lacks import nic_lacks
 
 if t.TYPE_CHECKING:
     from ..model.config import VmConfig
-    from .networking import Networks
+    from .seen_networks import Networks
 
 ENTRIES_MAX = 1000
 _KERNELS = {"elf": "vmlinux", "bzimage": "bzImage", "image": "arm64 Image"}

@@ -25,7 +25,7 @@ from .nic_lacks import is_bridge
 if t.TYPE_CHECKING:
     from ..host.layout import VmLayout
     from ..model.nic_facts import NicFacts
-    from .networking import Networks
+    from .seen_networks import Networks
 
 
 def isolation_of(definition: Definition) -> Isolation:
@@ -122,7 +122,7 @@ def foresee(
 
 def _networks(store: Store) -> Networks:
     """Imported here: VMs on no network of ours do not pay for it."""
-    from .networking import Networks
+    from .seen_networks import Networks
 
     return Networks(store.layout)
 

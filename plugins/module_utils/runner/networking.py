@@ -1,7 +1,8 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VMs' interfaces on networks of ours: foreseen, recorded when VMs are defined, held to when they start, given back when they go. Standard library only.
+"""VMs' interfaces on networks of ours: recorded when VMs are defined, held to when they start, given back when they go. What they will be is foreseen in
+C(seen_networks). Standard library only.
 
 However many VMs a task has, each network is read once and changed in one go. Members are recorded before a definition that needs them is written;
 what a definition no longer needs goes when its VM is not running, so that nobody loses an address that it uses.
@@ -12,12 +13,13 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ..errors import InvalidArgument, VmcpError
+from ..errors import VmcpError
 from ..host.allocations import Allocation
-from ..host.networks import OWN, Member, NetworkDefinition, NetworkStore, is_cut_off, join, leave, leave_all
+from ..host.networks import OWN, Member, NetworkStore, is_cut_off, join, leave, leave_all
 from ..host.stray_taps import clear_stray_taps
 from ..host.trees import ensure_dir
-from ..planner.nics import described, foresee, joining, members_of, renewed
+from ..planner.nics import described, joining, members_of
+from .seen_networks import Networks
 
 if t.TYPE_CHECKING:
     from ..host.layout import Layout
@@ -28,45 +30,6 @@ if t.TYPE_CHECKING:
 
 # A transaction of nftables and a signal to each dnsmasq; more only on a host that is far behind.
 JOIN_S = 30.0
-
-
-class Networks:
-    """The networks of this host as one task sees them before it changes anything: each is read once."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._store = NetworkStore(layout)
-        self._read: dict[str, t.Optional[NetworkDefinition]] = {}
-        self._taken: dict[str, dict[str, tuple[str, str]]] = {}
-
-    def get(self, name: str) -> t.Optional[NetworkDefinition]:
-        """None when there is no such network."""
-        if name not in self._read:
-            self._read[name] = self._store.load(name)
-            if self._read[name] is not None:
-                self._taken[name] = self._store.taken(name)
-        return self._read[name]
-
-    def nearest(self, name: str) -> str:
-        """A sentence on the network that may be meant; "" without one."""
-        import difflib
-
-        near = difflib.get_close_matches(name, self._store.names(), n=1)
-        return f" Did you mean {near[0]}?" if near else ""
-
-    def foresee(self, definition: Definition) -> dict[str, NicFacts]:
-        """What the VM's interfaces will get, by id; VMs asked for one after the other get different addresses. InvalidArgument with all that cannot be had."""
-        seen = foresee(definition, self.of(definition), self._taken)
-        if seen.violations:
-            raise InvalidArgument.of(seen.violations)
-        return seen.facts
-
-    def of(self, definition: Definition) -> dict[str, NetworkDefinition]:
-        """The networks that the VM names, as far as they are here."""
-        named = sorted({nic["network"] for nic in definition.config.get("network") or [] if nic.get("network")})
-        return {name: network for name in named if (network := self.get(name)) is not None}
-
-
-__all__ = ["Networks", "clear_stray", "give_back", "renewed", "settle", "take_part"]
 
 Given = t.Mapping[str, Allocation]
 

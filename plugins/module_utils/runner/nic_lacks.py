@@ -13,7 +13,7 @@ from ..errors import Violation
 if t.TYPE_CHECKING:
     from ..backends.port import TapUse
     from ..model.config import Network, VmConfig
-    from .networking import Networks
+    from .seen_networks import Networks
 
 NET = "/sys/class/net"
 # As launch files look for programs.

@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from ..model.task import VmRequest
     from ..planner.plan import Plan
     from ..planner.situation import Situation
-    from .networking import Networks
+    from .seen_networks import Networks
 
 
 class Planning:
@@ -92,7 +92,7 @@ class Planning:
     def _networks(self) -> Networks:
         if self._seen_networks is None:
             # Imported here: VMs on no network of ours do not pay for it.
-            from .networking import Networks
+            from .seen_networks import Networks
 
             self._seen_networks = Networks(self.store.layout)
         return self._seen_networks

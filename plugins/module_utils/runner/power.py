@@ -22,7 +22,7 @@ from .work import Context, Work, attempt, by_supervisor, running_as, who_may_run
 if t.TYPE_CHECKING:
     from ..backends.port import Driver
     from ..host.port import Supervisor
-    from .networking import Networks
+    from .seen_networks import Networks
 
 # A VMM takes milliseconds to start; QEMU under TCG with much to emulate a few seconds. Past this it hangs.
 START_S = 60.0
@@ -73,11 +73,12 @@ def _renewing(context: Context) -> t.Callable[[Definition], Definition]:
     def renew(definition: Definition) -> Definition:
         if not definition.on_networks:
             return definition
-        from . import networking
+        from ..planner.nics import renewed
+        from .seen_networks import Networks
 
         if not known:
-            known.append(networking.Networks(context.store.layout))
-        return networking.renewed(definition, known[0].of(definition))
+            known.append(Networks(context.store.layout))
+        return renewed(definition, known[0].of(definition))
 
     return renew
 

@@ -132,7 +132,7 @@ class _Task:
     def _planned(self, rest: t.Sequence[Entry], going: Surplus) -> Planned:
         from .vms_plan import Planned
 
-        return Planned(self.call, self.store, rest, going, self.report)
+        return Planned(self.call, self.store, rest, going, self.report.definition)
 
     # --- acting --------------------------------------------------------------------------------------------
     def _act(self, planned: Planned) -> Outcome:

@@ -27,7 +27,9 @@ from .planning import Planning, beyond_the_backend, stored_config
 if t.TYPE_CHECKING:
     from ..model.definition import Definition
     from ..planner.situation import Situation
-    from .vms_report import Report
+
+# The definition of a VM that is known to be unchanged, by its name; None for another.
+Known = t.Callable[[str], t.Optional["Definition"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class One:
 class Planned:
     """C(going): what is to go without being named. C(ones): after C(make), every VM that was not known to be unchanged, by name."""
 
-    def __init__(self, call: Call, store: Store, rest: t.Sequence[Entry], going: Surplus, report: Report) -> None:
+    def __init__(self, call: Call, store: Store, rest: t.Sequence[Entry], going: Surplus, known: Known) -> None:
         self.call = call
         self.store = store
         self.rest = rest
@@ -52,7 +54,7 @@ class Planned:
         self.lacks: list[Violation] = []
         self.overcommitted: list[Violation] = []
         self.planning = Planning(store, call.uid, call.environ)
-        self._report = report
+        self._known = known
         self._requests = Requests(call.options.get("defaults") or {}, beyond_the_backend, lambda options: with_networks(options, store.layout))
 
     def unreadable(self) -> list[Violation]:
@@ -126,7 +128,7 @@ class Planned:
                 continue
             if one is None and processes.current(self.store.layout.vm(name)) is None:
                 continue
-            definition = (one.found.definition if one else None) or self._report.definition(name) or self._load(name)
+            definition = (one.found.definition if one else None) or self._known(name) or self._load(name)
             running += [definition] if definition is not None else []
         return running
 

@@ -20,6 +20,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.systemd import SystemdSupervisor
+from ansible_collections.unkey.vmcp.tests.removals import remove_vm
 
 LAYOUT = Layout("/var/lib/vmcp", "/run/vmcp")
 ISOLATED = Isolation(uid=70001, jail=True, seccomp=True)
@@ -33,9 +34,7 @@ def systemd_maker(request: pytest.FixtureRequest) -> t.Iterator[Maker]:
     yield Maker(LAYOUT, stub)
     supervisor = SystemdSupervisor(LAYOUT)
     for name in Store(LAYOUT).names():
-        supervisor.end([LAYOUT.vm(name)], soon())
-        assert supervisor.remove([LAYOUT.vm(name)], soon()) == {}
-        Store(LAYOUT).remove(name)
+        remove_vm(LAYOUT, name, supervisor=supervisor)
 
 
 @pytest.fixture

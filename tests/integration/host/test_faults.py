@@ -23,6 +23,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors import plain as plain_supervisor
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.ending import clear_up_after
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
+from ansible_collections.unkey.vmcp.tests.removals import remove_vm
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes uids, mounts and taps")]
 
@@ -160,7 +161,7 @@ def test_a_full_disk_loses_no_definition_and_says_so(small: Maker) -> None:
         store.save(Store(small.layout).load("web"))
     assert store.load("web") == before
     assert [name for name in os.listdir(small.layout.vm("web").dir) if name.endswith(".tmp")] == []
-    assert store.remove("web") is True
+    assert remove_vm(small.layout, "web") is True
     os.unlink(filler)
 
 

@@ -23,6 +23,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host import allocations
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.registry import choose, supervisor
+from ansible_collections.unkey.vmcp.tests.removals import remove_vm
 
 layout = Layout.resolve(None, None, os.environ, os.geteuid())
 assert layout.state_dir == os.environ["HOME"] + "/.local/state/vmcp", layout
@@ -45,7 +46,7 @@ with locks.held(vm.lock, "test", 1):
     plain.kill(vm, soon())
     assert events.last_exit(events.read(vm)).reason == "request"
     assert plain.remove([vm], soon()) == {{}}
-    assert Store(layout).remove("web")
+    assert remove_vm(layout, "web")
 error = Store(layout).not_found("web", "start")
 assert "become: true" in error.msg, error.msg
 print("all well")

@@ -18,6 +18,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.host_json import C
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.tests.removals import remove_vm
 
 
 @pytest.fixture
@@ -75,13 +76,12 @@ def test_a_uid_is_not_given_back_while_data_of_it_is_kept(layout: Layout) -> Non
     """Another VM that was given it could read what is kept."""
     small = (UID_RANGE[0], UID_RANGE[0])
     first = allocate(layout, "web", ["eth0"], uid_range=small)
-    store = Store(layout)
     data = pathlib.Path(layout.vm("web").data)
     data.mkdir(parents=True)
     (data / "disk").write_text("secret")
 
     def remove(keep: bool) -> None:
-        store.remove("web", keep_data=keep, give_back=lambda: allocations.release(layout, "web", lock_timeout_s=5))
+        remove_vm(layout, "web", keep_data=keep, give_back=lambda names: allocations.release(layout, "web", lock_timeout_s=5))
 
     remove(keep=True)
     with pytest.raises(FailedPrecondition, match="belong to VMs"):
@@ -182,7 +182,7 @@ def test_a_torn_table_is_made_anew_by_a_removal_too(layout: Layout) -> None:
         define(layout, name, one)
     pathlib.Path(layout.allocations).write_text("torn")
     told: list[str] = []
-    Store(layout).remove("a", give_back=lambda: allocations.release(layout, "a", lock_timeout_s=5, tell=told.append))
+    remove_vm(layout, "a", give_back=lambda names: allocations.release(layout, "a", lock_timeout_s=5, tell=told.append))
     assert len(told) == 1
     assert list(json.loads(pathlib.Path(layout.allocations).read_text())["vms"]) == ["b"]
 

@@ -14,6 +14,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPre
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.tests.removals import remove_vm
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_vm_that_cannot_be_read_is_listed_and_can_be_removed(store: Store, tex
     with pytest.raises(error):
         store.load("bad")
     assert store.load("good") == definition("good")
-    assert store.remove("bad") is True
+    assert remove_vm(store.layout, "bad") is True
     assert store.names() == ["good"]
 
 
@@ -68,8 +69,8 @@ def test_removal_leaves_nothing_and_does_not_follow_what_the_vm_planted(store: S
     vm = store.layout.vm("web")
     os.symlink(outside, f"{vm.data}/disks")
     store.save_satisfied("web", {"digest": "x"})
-    assert store.remove("web") is True
-    assert store.remove("web") is False
+    assert remove_vm(store.layout, "web") is True
+    assert remove_vm(store.layout, "web") is False
     assert store.has_remains("web") is False
     assert os.listdir(store.layout.vms) == []
     assert (outside / "keep").exists()
@@ -80,7 +81,7 @@ def test_a_removal_that_was_cut_off_is_finished_by_the_next(store: Store) -> Non
     os.rename(store.layout.vm("web").dir, f"{store.layout.vms}/.removing-web")
     assert store.names() == []
     store.save(definition("other"))
-    store.remove("other")
+    remove_vm(store.layout, "other")
     assert os.listdir(store.layout.vms) == []
 
 
@@ -89,7 +90,7 @@ def test_data_is_kept_when_asked(store: Store) -> None:
     vm = store.layout.vm("web")
     pathlib.Path(vm.data, "disk").write_text("data")
     pathlib.Path(vm.console_log).write_text("console")
-    assert store.remove("web", keep_data=True)
+    assert remove_vm(store.layout, "web", keep_data=True)
     assert os.listdir(vm.dir) == ["data"]
     assert pathlib.Path(vm.data, "disk").read_text() == "data"
     assert store.names() == []
@@ -99,7 +100,7 @@ def test_kept_data_is_told_from_what_a_run_left_that_was_cut_off(store: Store) -
     assert store.has_only_data("web") is False
     store.save(definition("web"))
     assert store.has_only_data("web") is False
-    store.remove("web", keep_data=True)
+    remove_vm(store.layout, "web", keep_data=True)
     assert store.has_only_data("web") is True
     os.makedirs(store.layout.vm("web").run)
     assert store.has_only_data("web") is False
@@ -110,7 +111,7 @@ def test_remains_of_a_run_that_was_cut_off_are_seen(store: Store) -> None:
     os.makedirs(store.layout.vm("web").dir)
     assert store.has_remains("web") is True
     assert store.names() == []
-    assert store.remove("web") is True
+    assert remove_vm(store.layout, "web") is True
 
 
 def test_the_nearest_name_is_offered(store: Store) -> None:

@@ -13,10 +13,10 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPre
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import allocations, writing
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.locks import held
-from ansible_collections.unkey.vmcp.plugins.module_utils.host.removal import remove_vms
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.writing import FileText, Writing, commit
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.tests.removals import remove_vms
 
 
 def written(root: pathlib.Path, count: int) -> list[Writing]:
@@ -100,7 +100,7 @@ def test_many_are_removed_and_given_back_once(layout: Layout, more: int) -> None
         os.makedirs(f"{layout.vm(name).run}/vmm")
     os.makedirs(f"{layout.vms}/.removing-old/data")
     told: list[list[str]] = []
-    found = remove_vms(layout, ["a", "b", "nobody", *others], keep_data=False, give_back=told.append)
+    found = remove_vms(layout, ["a", "b", "nobody", *others], give_back=told.append)
     assert found == {"a": True, "b": True, "nobody": False, **dict.fromkeys(others, True)}
     assert told == [["old"], ["a", "b", "nobody", *others]], "what a removal had that was cut off is given back too"
     assert os.listdir(layout.vms) == ["c"] and os.listdir(layout.run_dir) == ["c"]
@@ -112,6 +112,6 @@ def test_what_a_removal_left_that_was_cut_off_is_left_to_whoever_has_its_lock(la
     Store(layout).save(Definition("anew", "qemu", "7.2", "/q", {}))
     told: list[list[str]] = []
     with held(layout.vm("busy").lock, "another task", 1):
-        remove_vms(layout, ["nobody"], keep_data=False, give_back=told.append)
+        remove_vms(layout, ["nobody"], give_back=told.append)
     assert told == [["nobody"]], "what the new VM of that name has stays its own"
     assert sorted(os.listdir(layout.vms)) == [".removing-busy", "anew"]

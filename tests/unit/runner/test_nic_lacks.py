@@ -16,7 +16,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.short_options imp
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.validate import read_config
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner import nic_lacks
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.named_networks import with_networks
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.networking import Networks
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.seen_networks import Networks
 
 APPS = NetworkDefinition("apps", "bridge", {"ipv4": "10.80.0.1/24"}, {"bridge": "vn-apps", "ranges": {"ipv4": ["10.80.0.2", "10.80.0.254"]}})
 
