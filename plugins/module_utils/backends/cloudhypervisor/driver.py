@@ -14,6 +14,7 @@ from ..quoting import quoted
 from ..unix_http import Connection, send_request
 from ..vmm_socket import parse_json
 from . import client, launch, readback, translate
+from .wiring import Wiring
 from .words import parse_version, wire_id
 
 if t.TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _observed(status: int, content: bytes, socket: str) -> Observed:
 def _document(connection: Connection, config: VmConfig) -> dict[str, t.Any]:
     """In the words of the version that is behind the socket."""
     version = parse_version(str(client.ping(connection).get("version", "")))
-    return translate.document(config, translate.Wiring(version=version))
+    return translate.document(config, Wiring(version=version))
 
 
 def _state_of(text: str, socket: str) -> str:

@@ -16,7 +16,9 @@ from ...model.jsontext import key_a_line
 from .. import kernel_args
 from ..port import FileUse, Isolation, LaunchSpec, Paths, TapUse
 from ..taps import descriptors_of, tap_use, told_by_kernel
-from .translate import Wiring, document, named_nics, opened_nics, ordered_disks
+from .devices import named_nics, opened_nics, ordered_disks
+from .translate import document
+from .wiring import Wiring
 from .words import BOOT_ALIASES, RNG_SOURCE, parse_version, wire_id
 
 if t.TYPE_CHECKING:

@@ -1,80 +1,25 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The unified configuration in Cloud Hypervisor's words: the document of C(vm.create). Pure, standard library only.
+"""The unified configuration in Cloud Hypervisor's words: the document of C(vm.create). Devices are C(devices)'s. Pure, standard library only.
 
 The way back is C(readback); both use the pairs of keys in C(words), so that a field is not written without being read.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 from ...errors import InvalidArgument, Violation
 from .. import kernel_args
-from ..port import Paths
-from .words import (
-    BALLOON,
-    BOOT_ALIASES,
-    CPUS,
-    DISK,
-    IMAGE_TYPES,
-    IO_ENGINES,
-    MEMORY,
-    MEMORY_FLAGS,
-    NET,
-    PAYLOAD_FILES,
-    SINCE,
-    ZONE,
-    is_said,
-    wire_id,
-)
+from .devices import disk_body, named_nics, nic_body, ordered_disks, serial_body, vsock_body
+from .words import BALLOON, BOOT_ALIASES, CPUS, MEMORY, MEMORY_FLAGS, PAYLOAD_FILES, SINCE, ZONE, is_said, put, wire_id
 
 if t.TYPE_CHECKING:
     from ...model.config import VmConfig
+    from .wiring import Wiring
 
 Tree = dict[str, t.Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Wiring:
-    """What a document needs beside the configuration. The default is a VMM that somebody else runs: nothing of it is ours, paths are the host's.
-
-    C(backings): by disk id, the one file that a qcow2 file of ours stands on.
-    C(version): of the binary, C((53, 0)). C(macs), C(taps): by NIC id, what was chosen for those that name none, or a bridge. C(descriptors): of
-    interfaces that are handed over open, which no document can (C(opened_nics)).
-    C(limits_kept_by_host): limits of an interface that differ by direction are kept by its tap, and not told the VMM.
-    C(sets_tap_mtu): whether the VMM may change a tap; with a uid of its own it may not, and takes the MTU from the tap, which the launch file prepares."""
-
-    version: tuple[int, ...] = (53, 0)
-    paths: Paths = dataclasses.field(default_factory=lambda: Paths(files={}, sockets=""))
-    macs: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    taps: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    descriptors: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
-    backings: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    cid: t.Optional[int] = None
-    landlock: bool = False
-    sets_tap_mtu: bool = True
-    limits_kept_by_host: bool = False
-    serial_is_stdout: bool = False
-
-    def file(self, alias: str, path: str) -> str:
-        return self.paths.files.get(alias, path)
-
-    def socket(self, name: str) -> t.Optional[str]:
-        return f"{self.paths.sockets}/{name}" if self.paths.sockets else None
-
-
-def ordered_disks(storage: t.Sequence[Tree]) -> list[tuple[str, Tree]]:
-    """Wire id and disk, in the order in which the guest gets them: the root disk first."""
-    named = [(wire_id("root" if disk["is_root_device"] else "disk", disk["id"] or str(at)), disk) for at, disk in enumerate(storage)]
-    return sorted(named, key=lambda pair: not pair[1]["is_root_device"])
-
-
-def named_nics(network: t.Sequence[Tree]) -> list[tuple[str, str, Tree]]:
-    """Our id, wire id and interface."""
-    return [(nic["id"] or str(at), wire_id("net", nic["id"] or str(at)), nic) for at, nic in enumerate(network)]
 
 
 def refusals(config: VmConfig, wiring: Wiring) -> list[Violation]:
@@ -103,13 +48,13 @@ def document(config: VmConfig, wiring: Wiring) -> Tree:
         "cpus": _cpus(ours["cpu"]),
         "memory": _memory(ours["memory"]),
         "payload": _payload(ours["boot"], [disk for _wire, disk in ordered_disks(ours["storage"])], wiring),
-        "disks": [_disk(wire, disk, wiring) for wire, disk in ordered_disks(ours["storage"])],
-        "net": [_nic(name, wire, nic, wiring) for name, wire, nic in named_nics(ours["network"]) if name not in wiring.descriptors],
-        "balloon": _put(ours["memory"]["balloon"], BALLOON),
+        "disks": [disk_body(wire, disk, wiring) for wire, disk in ordered_disks(ours["storage"])],
+        "net": [nic_body(name, wire, nic, wiring) for name, wire, nic in named_nics(ours["network"]) if name not in wiring.descriptors],
+        "balloon": put(ours["memory"]["balloon"], BALLOON),
         "rng": {"src": ours["rng"]["source"]} if ours["rng"] else None,
-        "vsock": _vsock(ours["vsock"], wiring),
+        "vsock": vsock_body(ours["vsock"], wiring),
         "watchdog": ours["watchdog"],
-        "serial": _serial(ours["console"], wiring),
+        "serial": serial_body(ours["console"], wiring),
     }
     if body["balloon"] is not None:
         body["balloon"].setdefault("size", 0)
@@ -142,15 +87,8 @@ def merge(base: Tree, over: t.Mapping[str, t.Any]) -> Tree:
     return merged
 
 
-def _put(source: t.Optional[Tree], pairs: t.Iterable[tuple[str, str]]) -> t.Any:
-    """The keys of theirs, without those that nobody set."""
-    if source is None:
-        return None
-    return {theirs: source[mine] for mine, theirs in pairs if is_said(source[mine])}
-
-
 def _cpus(cpu: Tree) -> Tree:
-    body = _put(cpu, CPUS)
+    body = put(cpu, CPUS)
     body.setdefault("max_vcpus", cpu["vcpu_count"])
     if cpu["nested"] is not None:
         body["nested"] = cpu["nested"]
@@ -160,7 +98,7 @@ def _cpus(cpu: Tree) -> Tree:
 
 
 def _memory(memory: Tree) -> Tree:
-    body = {"size": memory["size_bytes"], **_put(memory, MEMORY)}
+    body = {"size": memory["size_bytes"], **put(memory, MEMORY)}
     if memory["max_size_bytes"] and memory["max_size_bytes"] > memory["size_bytes"]:
         body["hotplug_size"] = memory["max_size_bytes"] - memory["size_bytes"]
     if memory["zones"]:
@@ -173,7 +111,7 @@ def _zone(zone: Tree, memory: Tree) -> Tree:
     # With zones, theirs ignores the flags of the memory as a whole: they are meant for each zone.
     inherited = {flag: zone[flag] or memory[flag] for flag in MEMORY_FLAGS}
     inherited["hugepage_size_bytes"] = zone["hugepage_size_bytes"] or memory["hugepage_size_bytes"]
-    return {"id": wire_id("mem", zone["id"]), **_put({**zone, **inherited}, ZONE)}
+    return {"id": wire_id("mem", zone["id"]), **put({**zone, **inherited}, ZONE)}
 
 
 def _payload(boot: Tree, disks: t.Sequence[Tree], wiring: Wiring) -> Tree:
@@ -184,96 +122,6 @@ def _payload(boot: Tree, disks: t.Sequence[Tree], wiring: Wiring) -> Tree:
     elif boot["kernel_args"] is not None:
         body["cmdline"] = boot["kernel_args"]
     return body
-
-
-def _disk(wire: str, disk: Tree, wiring: Wiring) -> Tree:
-    body: Tree = {"id": wire, **_put(disk, DISK)}
-    if disk["vhost_user_socket"] is not None:
-        body.update(vhost_user=True, vhost_socket=wiring.file(wire, disk["vhost_user_socket"]))
-    else:
-        # Always said: what a guest wrote to its disk must not decide how the disk is read.
-        body.update(path=wiring.file(wire, disk["path"]), image_type=IMAGE_TYPES[disk["format"] or "raw"])
-        if disk["id"] in wiring.backings:
-            # Only for those that we have laid over an image: a qcow2 file of somebody else's must not lead to other files.
-            body["backing_files"] = True
-    if disk["io_engine"] is not None:
-        body["disable_io_uring"], body["disable_aio"] = IO_ENGINES[disk["io_engine"]]
-    limiter = _limiter(disk["rate_limit"])
-    if limiter:
-        body["rate_limiter_config"] = limiter
-    return body
-
-
-def opened_nics(config: VmConfig, wiring: Wiring) -> list[str]:
-    """Interfaces that are handed over open, in the words of C(ch-remote add-net). A VM that is created and not booted boots with them."""
-    found = []
-    for name, wire, nic in named_nics(config.model_dump(mode="json")["network"]):
-        if name in wiring.descriptors:
-            body = _nic(name, wire, nic, wiring)
-            limiter = body.get("rate_limiter_config", {})
-            words = {key: body[key] for key in ("id", "mac", "queue_size") if body.get(key) is not None}
-            for kind, prefix in (("bandwidth", "bw"), ("ops", "ops")):
-                words.update({f"{prefix}_{word}": value for word, value in limiter.get(kind, {}).items()})
-            found.append(",".join([f"fd=[{wiring.descriptors[name]}]", *(f"{key}={value}" for key, value in words.items())]))
-    return found
-
-
-def _nic(name: str, wire: str, nic: Tree, wiring: Wiring) -> Tree:
-    body: Tree = {"id": wire, **_put({**nic, "mac_address": nic["mac_address"] or wiring.macs.get(name)}, NET)}
-    if nic["vhost_user_socket"] is not None:
-        body.update(vhost_user=True, vhost_socket=wiring.file(wire, nic["vhost_user_socket"]))
-    else:
-        body["tap"] = wiring.taps.get(name, nic["tap_device"])
-        if not wiring.sets_tap_mtu:
-            body.pop("mtu", None)
-    if nic["num_queues"] is not None:
-        body["num_queues"] = 2 * nic["num_queues"]
-    limiter = _limiter(nic["rate_limit_rx"] if nic["rate_limit_rx"] == nic["rate_limit_tx"] else None, queues=nic["num_queues"] or 1)
-    if limiter:
-        body["rate_limiter_config"] = limiter
-    return body
-
-
-def _limiter(limit: t.Optional[Tree], queues: int = 1) -> t.Optional[Tree]:
-    """Disks share one limiter among their queues; of a NIC each queue pair has its own, so each refills in proportion slower."""
-    if limit is None:
-        return None
-    body = {}
-    for name in ("bandwidth", "ops"):
-        if limit[name] is not None:
-            body[name] = {"size": limit[name]["size"], "refill_time": limit[name]["refill_ms"] * queues}
-            if limit[name]["burst"]:
-                body[name]["one_time_burst"] = limit[name]["burst"]
-    return body or None
-
-
-def _vsock(vsock: t.Optional[Tree], wiring: Wiring) -> t.Optional[Tree]:
-    if vsock is None:
-        return None
-    cid, socket = vsock["cid"] or wiring.cid, vsock["path"] or wiring.socket("vsock.sock")
-    if cid is None or socket is None:
-        lack = "cid" if cid is None else "path"
-        raise InvalidArgument.of([Violation(f"config.vsock.{lack}", "is needed for a VMM that somebody else runs: nothing of it is ours to choose.")])
-    return {"cid": cid, "socket": socket, "id": "vsock_0"}
-
-
-def _serial(console: Tree, wiring: Wiring) -> Tree:
-    """C(Tty) is the VMM's stdout: a file that root opened and the VM's uid can neither name nor truncate (mode C(File) truncates at every reboot)."""
-    output, path = console["output"], console["path"]
-    if not console["enabled"]:
-        return {"mode": "Off"}
-    if output == "null":
-        return {"mode": "Null"}
-    if output == "tty":
-        return {"mode": "Pty"}
-    if output == "socket":
-        path = path or wiring.socket("console.sock")
-        if path is None:
-            raise InvalidArgument.of([Violation("config.console.path", "is needed for a VMM that somebody else runs: nothing of it is ours to choose.")])
-        return {"mode": "Socket", "socket": path}
-    if path is not None and not wiring.serial_is_stdout:
-        return {"mode": "File", "file": path}
-    return {"mode": "Tty"}
 
 
 def _landlock_rules(body: Tree, backings: t.Iterable[str]) -> list[Tree]:

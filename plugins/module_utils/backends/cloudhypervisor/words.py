@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cloud Hypervisor's words beside ours: pairs of keys, values of enumerations, ids on the wire, kernel arguments, and since which version.
 
-Data and its two-way readers; C(translate) writes and reads documents with them. Standard library only.
+Data and its two-way readers; C(translate) and C(devices) write documents with them, C(readback) reads them. Standard library only.
 """
 
 from __future__ import annotations
@@ -58,6 +58,13 @@ def our_id(wire: str) -> tuple[str, str]:
     if not match:
         return "", wire
     return match[1], re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), match[2])
+
+
+def put(source: t.Optional[dict[str, t.Any]], pairs: t.Iterable[tuple[str, str]]) -> t.Any:
+    """The keys of theirs, without those that nobody set."""
+    if source is None:
+        return None
+    return {theirs: source[mine] for mine, theirs in pairs if is_said(source[mine])}
 
 
 def is_said(value: t.Any) -> bool:

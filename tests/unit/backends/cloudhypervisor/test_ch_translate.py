@@ -10,7 +10,8 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.readback import unified
-from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.translate import Wiring, document, merge
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.translate import document, merge
+from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.wiring import Wiring
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhypervisor.words import (
     our_id,
     parse_version,
