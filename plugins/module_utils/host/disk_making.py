@@ -20,7 +20,7 @@ from .files import os_errors, remove
 from .lending import convert, lent, resize_qcow2
 
 if t.TYPE_CHECKING:
-    from ..planner.disks import Origin
+    from ..planner.disk_situation import Origin
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 

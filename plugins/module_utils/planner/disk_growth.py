@@ -14,7 +14,7 @@ from ..model.words import at_most
 if t.TYPE_CHECKING:
     from ..model.disk import DiskRequest
     from ..model.disk_record import DiskRecord
-    from .disks import DiskSituation
+    from .disk_situation import DiskSituation
 
 
 @dataclasses.dataclass(frozen=True)

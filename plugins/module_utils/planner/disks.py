@@ -13,49 +13,11 @@ from ..model.disk import DiskRequest, FileSystem
 from ..model.disk_record import DiskRecord
 from ..model.units import format_size
 from .disk_growth import Growth, cut_off, plan_growth
+from .disk_situation import DiskSituation, Origin
 from .plan import Change
 
 # What each does is in runner/disk_apply.py, and for the VMs in runner/disk_restart.py; the words are those of results (C(actions)).
 ACTIONS = ("make", "allocate", "shutdown", "kill", "grow", "grow_live", "grow_filesystem", "start", "shrink", "remove")
-
-
-@dataclasses.dataclass(frozen=True)
-class DiskUser:
-    """One VM that names a disk. C(runs): its process lives, and has the disk. C(live): its VMM can be told of a new size. C(interrupted): a restart of
-    ours was cut off when its process had ended."""
-
-    vm: str
-    entry: str
-    read_only: bool = False
-    runs: bool = False
-    live: bool = False
-    interrupted: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """What a disk is to be cloned from, as found. C(path) is absolute. C(users): VMs that write to it."""
-
-    path: str
-    format: str
-    size_bytes: int
-    digest: t.Optional[str] = None
-    users: tuple[DiskUser, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class DiskSituation:
-    """C(record) None: there is no such disk. C(broken): why its record cannot be read. C(leftovers): a disk half made, or half removed.
-    C(least_bytes): the smallest size to which it can be shrunk with what is on it, None when it cannot be; C(holds): what that is."""
-
-    name: str
-    record: t.Optional[DiskRecord] = None
-    broken: t.Optional[str] = None
-    leftovers: bool = False
-    users: tuple[DiskUser, ...] = ()
-    origin: t.Optional[Origin] = None
-    least_bytes: t.Optional[int] = None
-    holds: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ..host.disks import DiskStore
 from ..host.layout import Layout
 from ..host.store import Store
 from ..model.disk import DiskRequest, validate_disk
-from ..planner.disks import DiskPlan, DiskSituation, plan_disk
+from ..planner.disk_situation import DiskSituation
+from ..planner.disks import DiskPlan, plan_disk
 from . import disk_apply
 from .disk_look import describe_disk, situation
 from .disk_users import users_of

@@ -19,7 +19,8 @@ from ..host.store import Store
 from ..model.disk import DiskRequest
 from ..model.disk_record import DiskRecord
 from ..model.resolving import resolved
-from ..planner.disks import DiskPlan, DiskSituation, DiskUser, Origin
+from ..planner.disk_situation import DiskSituation, DiskUser, Origin
+from ..planner.disks import DiskPlan
 from . import disk_images
 from .live import peer_uid, running_as
 

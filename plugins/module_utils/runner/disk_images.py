@@ -9,7 +9,7 @@ import typing as t
 
 from ..errors import FailedPrecondition
 from ..host.images import Image, ImageStore
-from ..planner.disks import Origin
+from ..planner.disk_situation import Origin
 
 if t.TYPE_CHECKING:
     from ..host.store import Store

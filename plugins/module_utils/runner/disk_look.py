@@ -16,7 +16,7 @@ from ..host.files import os_errors
 from ..host.store import Store
 from ..model.disk import DiskRequest
 from ..model.disk_record import DiskRecord
-from ..planner.disks import DiskSituation, DiskUser, Origin
+from ..planner.disk_situation import DiskSituation, DiskUser, Origin
 from .disk_images import image_origin
 from .disk_users import users_of
 

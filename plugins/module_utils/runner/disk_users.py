@@ -13,7 +13,7 @@ from ..errors import VmcpError
 from ..host import processes
 from ..host.store import Store
 from ..model.definition import Definition
-from ..planner.disks import DiskUser
+from ..planner.disk_situation import DiskUser
 from .managed_files import ManagedFiles
 
 

@@ -11,7 +11,8 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.disk import DiskRequest, FileSystem, Source
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.disk_record import DiskRecord
-from ansible_collections.unkey.vmcp.plugins.module_utils.planner.disks import DiskPlan, DiskSituation, DiskUser, Origin, plan_disk
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.disk_situation import DiskSituation, DiskUser, Origin
+from ansible_collections.unkey.vmcp.plugins.module_utils.planner.disks import DiskPlan, plan_disk
 
 GIB = 1 << 30
 RECORD = DiskRecord("d", "/d/disk.raw", "raw", 2 * GIB, filesystem={"type": "ext4", "label": None, "uuid": "u"})
