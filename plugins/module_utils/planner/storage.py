@@ -38,8 +38,8 @@ class DiskFact:
 
 @dataclasses.dataclass(frozen=True)
 class FileFact:
-    """A file to which a C(path) leads, and which is ours or other VMs'. C(kind): C(disk) or, of the user's own, C(path) (with C(users) as for C(DiskFact)),
-    C(image), or C(vm), whose disk it is."""
+    """A file to which a C(path) leads, and which is ours or other VMs'. C(kind): C(disk) or, of the user's own, C(path) (with C(users) as for C(DiskFact);
+    C(name) is the path by which that one has it, or a part of it), C(image), or C(vm), whose disk it is."""
 
     kind: str
     name: str
@@ -191,7 +191,8 @@ def _path(found: Settled, field: str, entry: t.Mapping[str, t.Any], shelf: Shelf
     if file is None:
         return
     if file.kind == "path":
-        _refuse_second(found, f"{field}.path", str(path), file.users, entry)
+        shown = str(path) if file.name in ("", path) else f"{path}, as {file.name},"
+        _refuse_second(found, f"{field}.path", shown, file.users, entry)
     elif file.kind == "disk":
         _refuse_second(found, f"{field}.path", f"{path}, which is disk {file.name},", file.users, entry)
     elif file.kind == "vm":

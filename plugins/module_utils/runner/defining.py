@@ -124,8 +124,8 @@ def _refuse_paths(context: Context, fresh: t.Mapping[str, set[str]], definitions
         for entry in definitions[name].config.get("storage") or []:
             path = entry.get("path")
             others = users.others(str(path), name, definitions[name].labels.get(REPLACES_LABEL)) if path in paths else ()
-            if others and not (others[0][1] and entry.get("read_only")):
-                raise _given_away(str(path), others[0][0])
+            if others and not (others[0].read_only and entry.get("read_only")):
+                raise _given_away(str(path), others[0].vm)
 
 
 def _given_away(what: str, vm: str) -> FailedPrecondition:

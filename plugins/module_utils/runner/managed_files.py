@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ..errors import VmcpError
+from ..host.block_devices import BlockDevices
 from ..host.disks import DiskStore
 from ..host.store import Store
 
@@ -26,11 +27,14 @@ class ManagedFiles:
         layout = store.layout
         self._below = tuple((kind, os.path.realpath(path) + "/") for kind, path in (("disk", layout.disks), ("image", layout.images), ("vm", layout.vms)))
         self._seen: dict[str, t.Optional[Owner]] = {}
+        self._devices = BlockDevices()
         self._volumes: t.Optional[dict[str, str]] = None
 
     def owner(self, path: str) -> t.Optional[Owner]:
         if path not in self._seen:
-            self._seen[path] = self._find(os.path.realpath(path))
+            # Devices may stand on a file of ours: a loop device, a partition of it.
+            owners = (self._find(real) for real in self._devices.standing(path).paths)
+            self._seen[path] = next((owner for owner in owners if owner is not None), None)
         return self._seen[path]
 
     def disk_of(self, entry: t.Mapping[str, t.Any]) -> t.Optional[str]:

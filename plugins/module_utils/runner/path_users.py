@@ -1,50 +1,60 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which VMs name which files and devices of the user's by C(path): a disk is written to by one VM at a time, whoever made it.
+"""Which VMs name which files and devices of the user's by C(path): a disk is written to by one VM at a time, whoever made it, and whatever part of it.
 
 Definitions are gone through once for all VMs of a task, and only where one of them gets a path that it has not had. Reads only, standard library only."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import stat
 import typing as t
 
 from ..errors import VmcpError
+from ..host.block_devices import BlockDevices, Standing
 from ..host.files import read_bytes
 from ..host.store import Store
 
 Entries = t.Iterable[t.Mapping[str, t.Any]]
 
 
+class Other(t.NamedTuple):
+    """Another VM that has the same bytes. C(path): by which name it has them."""
+
+    vm: str
+    read_only: bool
+    path: str
+
+
 class PathUsers:
     """What C(claim) is told counts as well as what is stored. C(but): VMs that do not count."""
 
-    def __init__(self, store: Store, but: t.Container[str] = ()) -> None:
+    def __init__(self, store: Store, but: t.Container[str] = (), devices: t.Optional[BlockDevices] = None) -> None:
         self._store = store
         self._but = but
-        self._identities: dict[str, str] = {}
-        # VMs by what they name, in order: those that write, and all.
-        self._writers: dict[str, dict[str, None]] = {}
-        self._users: dict[str, dict[str, None]] = {}
+        self._devices = devices or BlockDevices()
+        self._standings: dict[str, Standing] = {}
+        # Users in order, by what they name, and by all that stands below it; those that write come first.
+        self._users: dict[tuple[bool, str], list[Other]] = {}
+        self._above: dict[tuple[bool, str], list[Other]] = {}
         self._claimed: list[tuple[str, Entries]] = []
         self._is_read = False
 
-    def others(self, path: str, *but: t.Optional[str]) -> tuple[tuple[str, bool], ...]:
-        """Other VMs than C(but) that name the same file or device, each with whether it only reads: one that writes, where there is one, else one that
+    def others(self, path: str, *but: t.Optional[str]) -> tuple[Other, ...]:
+        """Other VMs than C(but) that name the same file or device, a part of it, or what it is a part of: one that writes, where there is one, else one that
         reads."""
         if not self._is_read:
             self._is_read = True
             self._read()
         while self._claimed:
             self._add(*self._claimed.pop())
-        what = self._identity(path)
-        for users, only_reads in ((self._writers, False), (self._users, True)):
-            for other in users.get(what, ()):
-                if other not in but:
-                    return ((other, only_reads),)
+        one = self._standing(path)
+        for reads in (False, True):
+            named = (self._users.get((reads, what), ()) for what in (one.identity, *sorted(one.below)))
+            for user in itertools.chain(*named, self._above.get((reads, one.identity), ())):
+                if user.vm not in but:
+                    return (user,)
         return ()
 
     def claim(self, vm: str, entries: Entries) -> None:
@@ -54,30 +64,21 @@ class PathUsers:
     def _add(self, vm: str, entries: Entries) -> None:
         for entry in entries:
             if entry.get("path") is not None:
-                what = self._identity(str(entry["path"]))
-                self._users.setdefault(what, {})[vm] = None
-                if not entry.get("read_only"):
-                    self._writers.setdefault(what, {})[vm] = None
+                user = Other(vm, bool(entry.get("read_only")), str(entry["path"]))
+                one = self._standing(user.path)
+                self._users.setdefault((user.read_only, one.identity), []).append(user)
+                for what in one.below:
+                    self._above.setdefault((user.read_only, what), []).append(user)
 
-    def _identity(self, path: str) -> str:
-        if path not in self._identities:
-            self._identities[path] = identity(path)
-        return self._identities[path]
+    def _standing(self, path: str) -> Standing:
+        if path not in self._standings:
+            self._standings[path] = self._devices.standing(path)
+        return self._standings[path]
 
     def _read(self) -> None:
         for name in (name for name in self._store.names() if name not in self._but):
             for path in self._store.in_force(name):
                 self._add(name, _storage(path))
-
-
-def identity(path: str) -> str:
-    """The same for all names of a file or device: links of both kinds, and nodes of one device. What is not there yet is known by its name."""
-    real = os.path.realpath(path)
-    try:
-        found = os.stat(real)
-    except OSError:
-        return real
-    return f"device {found.st_rdev}" if stat.S_ISBLK(found.st_mode) else f"file {found.st_dev} {found.st_ino}"
 
 
 def fresh_paths(entries: Entries, had: Entries) -> set[str]:

@@ -84,7 +84,7 @@ class Shelves:
     def _shared_of(self, own: Names, paths: t.Iterable[str]) -> dict[str, FileFact]:
         """Those of the paths that another VM names too."""
         users = ((path, self._paths.others(path, *own)) for path in paths)
-        return {path: FileFact("path", "", others) for path, others in users if others}
+        return {path: FileFact("path", other[0].path, ((other[0].vm, other[0].read_only),)) for path, other in users if other}
 
     def _files_of(self, own: Names, entries: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, FileFact]:
         """Those of the entries' paths that lead to files of ours, but not to the VM's own."""

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import os
 import pathlib
-import stat
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import processes
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.block_devices import BlockDevices, Standing
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.path_users import PathUsers, fresh_paths, identity
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.path_users import Other, PathUsers, fresh_paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.shelf import Shelves
 
 
@@ -35,33 +35,45 @@ def test_a_file_is_known_by_all_its_names(store: Store, tmp_path: pathlib.Path) 
     os.link(file, hard)
     store.save(defined("db", {"path": str(file)}))
     for path in (file, link, hard, tmp_path / "." / "disk.raw"):
-        assert PathUsers(store).others(str(path), "web") == (("db", False),), path
+        assert PathUsers(store).others(str(path), "web")[0][:2] == ("db", False), path
         assert PathUsers(store).others(str(path), "db") == (), "its own"
         assert PathUsers(store, but=["db"]).others(str(path), "web") == ()
     assert PathUsers(store).others(str(tmp_path / "other"), "web") == ()
 
 
-def test_a_device_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = os.stat_result((stat.S_IFBLK | 0o660, 5, 6, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": os.makedev(7, 3)})
-    monkeypatch.setattr(os, "stat", lambda path: found)
-    assert identity("/dev/loop3") == identity("/srv/node") == f"device {os.makedev(7, 3)}"
+class Built(BlockDevices):
+    """Partitions that this host has not."""
+
+    def standing(self, path: str) -> Standing:
+        return {"/dev/sda": Standing("sda", (path,)), "/dev/sda1": Standing("sda1", (path,), frozenset({"sda"}))}.get(path) or Standing(path, (path,))
+
+
+def test_a_part_of_a_disk_is_not_given_beside_the_whole(store: Store) -> None:
+    store.save(defined("a", {"path": "/dev/sda1"}))
+    store.save(defined("b", {"path": "/dev/sdb"}, {"path": "/dev/sda1", "read_only": True}))
+    found = PathUsers(store, devices=Built())
+    assert found.others("/dev/sda", "web") == (Other("a", False, "/dev/sda1"),) == found.others("/dev/sda1", "web")
+    assert found.others("/dev/sda", "a") == (Other("b", True, "/dev/sda1"),)
+    found.claim("c", [{"path": "/dev/sda"}])
+    assert found.others("/dev/sda1", "a", "b") == (Other("c", False, "/dev/sda"),)
+    assert found.others("/dev/sdc", "web") == ()
 
 
 def test_what_is_not_there_yet_is_known_by_its_name(store: Store, tmp_path: pathlib.Path) -> None:
     (tmp_path / "link").symlink_to("later.raw")
     store.save(defined("db", {"path": f"{tmp_path}/later.raw"}))
-    assert PathUsers(store).others(str(tmp_path / "link"), "web") == (("db", False),)
+    assert PathUsers(store).others(str(tmp_path / "link"), "web")[0][:2] == ("db", False)
 
 
 def test_one_that_writes_comes_before_those_that_read(store: Store, tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "iso")
     store.save(defined("a", {"path": path, "read_only": True}))
-    assert PathUsers(store).others(path, "web") == (("a", True),)
+    assert PathUsers(store).others(path, "web")[0][:2] == ("a", True)
     users = PathUsers(store)
     users.claim("b", [{"path": path}])
-    assert users.others(path, "web") == (("b", False),)
+    assert users.others(path, "web")[0][:2] == ("b", False)
     users.claim("c", [{"path": path}])
-    assert users.others(path, "b") == (("c", False),), "also what is claimed after somebody asked"
+    assert users.others(path, "b")[0][:2] == ("c", False), "also what is claimed after somebody asked"
 
 
 def test_what_runs_has_what_it_was_started_with(store: Store, tmp_path: pathlib.Path) -> None:
@@ -72,7 +84,7 @@ def test_what_runs_has_what_it_was_started_with(store: Store, tmp_path: pathlib.
     assert PathUsers(store).others(path, "web") == (), "it has ended, and left that behind"
     pathlib.Path(vm.pid).parent.mkdir(parents=True)
     pathlib.Path(vm.pid).write_text(f"{os.getpid()} {processes.start_time(os.getpid())} boot-1 {processes.host_boot_id()}\n")
-    assert PathUsers(store).others(path, "web") == (("db", False),)
+    assert PathUsers(store).others(path, "web")[0][:2] == ("db", False)
 
 
 def test_what_cannot_be_read_names_nothing(store: Store, tmp_path: pathlib.Path) -> None:
@@ -80,7 +92,7 @@ def test_what_cannot_be_read_names_nothing(store: Store, tmp_path: pathlib.Path)
         store.save(defined(name))
         pathlib.Path(store.layout.vm(name).definition).write_text(text)
     store.save(defined("e", {"path": str(tmp_path / "disk")}))
-    assert PathUsers(store).others(str(tmp_path / "disk"), "web") == (("e", False),)
+    assert PathUsers(store).others(str(tmp_path / "disk"), "web")[0][:2] == ("e", False)
 
 
 def test_only_a_path_that_is_new_to_the_vm_is_looked_after() -> None:
