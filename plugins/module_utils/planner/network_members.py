@@ -146,7 +146,9 @@ def as_file(table: str, network: NetworkDefinition, members: t.Sequence[Member])
     """The file that brings all of a network's members back when the host boots, for C(nft -f)."""
     lines = [f"# Who is on network {network.name}, written by unkey.vmcp; changes are overwritten."]
     listed: dict[tuple[str, str], list[str]] = {}
-    for element in [*elements_of(network, members), *forwards_of(network, members)]:
+    # In one order whoever came first: a task compares this text with what it would write itself.
+    ordered = sorted(members, key=lambda m: m.key)
+    for element in [*elements_of(network, ordered), *forwards_of(network, ordered)]:
         listed.setdefault((element.family, element.set), []).append(element.as_text())
     for (family, name), entries in sorted(listed.items()):
         lines.append(f"add element {family} {table} {name} {{ {', '.join(entries)} }}")

@@ -95,6 +95,19 @@ def test_what_is_loaded_when_the_host_boots_is_what_the_kernel_has(host: Namespa
     assert ["tcp", 8080] in [entry[0]["concat"] for entry in elements(host, store, "inet", "forwards4")]
 
 
+def test_the_files_are_the_same_whoever_came_first(host: Namespace, store: NetworkStore) -> None:
+    """A task compares them with what it would write, and would else find something to do on every network of several VMs."""
+    texts = []
+    everybody = [member("web", addresses=("10.80.1.9",)), member(1, addresses=("10.80.1.1",)), member(2, addresses=("10.80.1.2",))]
+    for order in (everybody, everybody[::-1]):
+        for one in order:
+            host.call(join, store, {"apps": [one]}, soon())
+        files = store.files("apps")
+        texts.append([pathlib.Path(path).read_text() for path in (files.members, files.member_rules, files.dhcp_hosts, files.dns_hosts)])
+        host.call(leave_all, store, ["web", "vm-1", "vm-2"], soon())
+    assert texts[0] == texts[1]
+
+
 def _without_handles(tree: t.Any) -> t.Any:
     if isinstance(tree, dict):
         return {key: _without_handles(value) for key, value in tree.items() if key != "handle"}
