@@ -84,7 +84,7 @@ class Namespace:
 
 def wire(one: Namespace, its_end: str, other: Namespace, other_end: str) -> None:
     """A cable between two namespaces, both ends up."""
-    subprocess.run(["ip", "-n", one.name, "link", "add", its_end, "type", "veth", "peer", "name", other_end, "netns", other.name], check=True)
+    one.run("ip", "link", "add", its_end, "type", "veth", "peer", "name", other_end, "netns", other.name)
     one.run("ip", "link", "set", its_end, "up")
     other.run("ip", "link", "set", other_end, "up")
 

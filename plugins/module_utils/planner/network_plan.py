@@ -174,8 +174,8 @@ def _notices(situation: NetworkSituation, definition: NetworkDefinition) -> t.It
             f"Run: {'; '.join(situation.legacy)}. Save them as you save your own, so that they are there after a reboot. "
             "The host stays protected by the network's own rules."
         )
-    if situation.firewalld and definition.bridge:
+    if situation.firewalld:
         yield (
-            f"firewalld runs on this host and rejects what passes through {definition.bridge}. Run: firewall-cmd --permanent --zone=trusted "
-            f"--add-interface={definition.bridge} && firewall-cmd --reload. The host stays protected by the network's own rules."
+            f"firewalld runs on this host and rejects traffic of network {situation.name}. Run: "
+            f"{' && '.join([*situation.firewalld, 'firewall-cmd --reload'])}. The host stays protected by the network's own rules."
         )

@@ -79,7 +79,7 @@ class NetworkSituation:
     blockers: tuple[Blocker, ...] = ()
     accepted: frozenset[tuple[str, str, str]] = frozenset()
     legacy: tuple[str, ...] = ()
-    firewalld: bool = False
+    firewalld: tuple[str, ...] = ()
     files_differ: bool = False
     persisted: t.Optional[bool] = None
     supervisor: str = "plain"

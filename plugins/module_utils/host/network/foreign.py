@@ -30,13 +30,13 @@ _FIREWALLD = "firewalld"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """C(accepted): where rules of ours are already, as they should be. C(handles): of all rules of ours. C(firewalld): it runs and does not know the bridge.
-    C(legacy): commands that would make rules which the older iptables lacks."""
+    """C(accepted): where rules of ours are already, as they should be. C(handles): of all rules of ours. C(firewalld), C(legacy): it runs, or the older
+    iptables has rules, and lacks what these commands would make."""
 
     blockers: tuple[Blocker, ...] = ()
     accepted: frozenset[tuple[str, str, str]] = frozenset()
     handles: tuple[tuple[str, str, str, int], ...] = ()
-    firewalld: bool = False
+    firewalld: tuple[str, ...] = ()
     legacy: tuple[str, ...] = ()
 
 
@@ -54,7 +54,7 @@ def look(store: NetworkStore, name: str, definition: t.Optional[NetworkDefinitio
     blockers = tuple(_blockers(entries, store, definition))
     counted = [(rule["family"], rule["table"], rule["chain"]) for rule in ours]
     accepted = frozenset(b.place for b in blockers if counted.count(b.place) == sum(len(rules_for(definition, o)) for o in blockers if o.place == b.place))
-    return Found(blockers, accepted, handles, _is_foreign_to_firewalld(entries, definition), tuple(_legacy(definition)))
+    return Found(blockers, accepted, handles, tuple(_firewalld(entries, definition)), tuple(_legacy(definition)))
 
 
 def _blockers(entries: t.Sequence[t.Mapping[str, t.Any]], store: NetworkStore, definition: NetworkDefinition) -> t.Iterator[Blocker]:
@@ -141,10 +141,18 @@ def _load(text: str, name: str) -> None:
         raise FailedPrecondition(f"Another firewall of this host changed while network {name} was let pass it: {exc}. Run the task again.") from exc
 
 
-def _is_foreign_to_firewalld(entries: t.Sequence[t.Mapping[str, t.Any]], definition: NetworkDefinition) -> bool:
-    """firewalld makes its table anew at each reload, so only what it knows itself lasts: which zone an interface is in."""
-    rules = [entry["rule"] for entry in entries if "rule" in entry and entry["rule"]["table"] == _FIREWALLD]
-    return bool(rules) and definition.kind in ("bridge", "vxlan") and not any(f"'{definition.bridge}'" in str(rule["expr"]) for rule in rules)
+def _firewalld(entries: t.Sequence[t.Mapping[str, t.Any]], definition: NetworkDefinition) -> t.Iterator[str]:
+    """firewalld makes its table anew at each reload, so only what it knows itself lasts: which zone an interface is in, and what may come in where."""
+    rules = [str(rule["expr"]) for entry in entries if (rule := entry.get("rule")) and rule["table"] == _FIREWALLD]
+    if not rules or definition.kind not in ("bridge", "vxlan"):
+        return
+    if not any(f"'{definition.bridge}'" in rule for rule in rules):
+        yield f"firewall-cmd --permanent --zone=trusted --add-interface={definition.bridge}"
+    opened = [rule for rule in rules if "'dport'" in rule and f"'right': {VXLAN_PORT}}}" in rule]
+    for peer in definition.generated["peers"] if definition.kind == "vxlan" else ():
+        if peer != definition.generated["local"] and not any(f"'{peer}'" in rule or "'saddr'" not in rule for rule in opened):
+            source = f"family=ipv{6 if ':' in peer else 4} source address={peer}"
+            yield f"firewall-cmd --permanent --add-rich-rule='rule {source} port port={VXLAN_PORT} protocol=udp accept'"
 
 
 def _legacy(definition: NetworkDefinition) -> t.Iterator[str]:
