@@ -198,7 +198,8 @@ def test_a_file_of_the_users_is_written_to_by_one_vm_at_a_time(ground: Playgroun
     assert not results.ok("first again")["changed"]
     for name, path in (*((f"second by {path.name}", path) for path in (file, link, hard)), ("second, check", link), ("which gets it", file)):
         (violation,) = results.refused(name, "invalid_argument")["violations"]
-        assert violation["field"] == "config.storage[0].path" and f"{path} is used by VM web" in violation["message"], name
+        shown = str(path) if path == file else f"{path}, as {file},"
+        assert violation["field"] == "config.storage[0].path" and f"{shown} is used by VM web" in violation["message"], name
     assert "is used by VM web" in results.refused("second reads", "invalid_argument")["msg"]
     assert "is used by VM a" in str(results["two in one task"]) and results["two in one task"].failed
     for name in ("another", "first lets go", "second has it", "two that read"):

@@ -116,6 +116,8 @@ def test_a_file_of_the_users_has_one_writer() -> None:
         shelf = dataclasses.replace(SHELF, files={"/own": FileFact("path", "", (("db", reads),))})
         found = [violation.message for violation in settled({**entry, "read_only": read_only}, shelf=shelf).violations]
         assert bool(found) == refused and all(text.startswith("/own is used by VM db, and a disk is written to by one VM") for text in found)
+    shelf = dataclasses.replace(SHELF, files={"/own": FileFact("path", "/own1", (("db", False),))})
+    assert settled(entry, shelf=shelf).violations[0].message.startswith("/own, as /own1, is used by VM db")
 
 
 def test_who_can_be_told_that_a_disk_has_grown() -> None:
