@@ -22,10 +22,11 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.backends.cloudhyperviso
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec, Paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, PATIENCE_S, VmmProcess, binaries, soon, until, why_not_real
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, VmmProcess, binaries, why_not_real
 from ansible_collections.unkey.vmcp.tests.fakes import ch_remote
 from ansible_collections.unkey.vmcp.tests.fakes import cloudhypervisor as fake
 from ansible_collections.unkey.vmcp.tests.fakes.openapi import find
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, soon, until
 
 UID = 70001
 TAP = "vmtest0"

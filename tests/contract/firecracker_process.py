@@ -18,8 +18,9 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Is
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.vmm_socket import connect
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, VmmProcess, binaries, soon, until, why_not_real
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, VmmProcess, binaries, why_not_real
 from ansible_collections.unkey.vmcp.tests.fakes import firecracker as fake
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 _WHY_NOT = why_not_real("firecracker")
 BINARIES = binaries("Firecracker", _WHY_NOT)

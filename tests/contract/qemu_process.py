@@ -12,7 +12,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import time
 import typing as t
 
 import pytest
@@ -25,6 +24,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmC
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.tests import guests, linux_guest
 from ansible_collections.unkey.vmcp.tests.contract.vmm_process import Started
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 BINARY = shutil.which("qemu-system-x86_64")
 needs_qemu = pytest.mark.skipif(BINARY is None, reason="real QEMU not run: there is no qemu-system-x86_64 on PATH")
@@ -32,25 +32,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 GREETING = "hello from the guest"
 LINUX_GREETING = "hello from linux"
-# For guests that run on emulated processors beside other tests.
-PATIENCE_S = 90.0
-
-
-def soon(seconds: float = PATIENCE_S) -> float:
-    return time.monotonic() + seconds
-
-
-def until(condition: t.Callable[[], bool], what: t.Callable[[], str]) -> None:
-    deadline = soon()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what()}"
-        time.sleep(0.01)
 
 
 class Vm(Started):
     """One QEMU in a directory of the test. TCG: what runs everywhere."""
-
-    patience_s = PATIENCE_S
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory

@@ -14,7 +14,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPre
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.merge import changed_fields, fill_defaults, merge_config
 from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import BINARIES, Vmm
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import soon, until
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 
 @pytest.fixture(params=BINARIES)

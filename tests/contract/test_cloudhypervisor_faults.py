@@ -13,7 +13,8 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.unix_http import Connection
 from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import Vmm
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, soon
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING
+from ansible_collections.unkey.vmcp.tests.waiting import soon
 
 
 @pytest.fixture

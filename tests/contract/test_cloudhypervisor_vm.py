@@ -20,7 +20,8 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition, Unavailable
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.tests.contract.cloudhypervisor_process import BINARIES, REAL_JAILED, TAP, UID, Vmm
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, soon, until
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 
 @pytest.fixture(params=BINARIES)

@@ -16,8 +16,8 @@ from ansible_collections.unkey.vmcp.plugins.module_utils import errors
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.unix_http import Connection
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.tests.contract.firecracker_process import BINARIES, Vmm
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import PATIENCE_S, soon, until
 from ansible_collections.unkey.vmcp.tests.fakes.micro_http import CONNECTIONS_MAX
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, soon, until
 
 
 @pytest.fixture(params=BINARIES)

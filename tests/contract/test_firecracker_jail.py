@@ -23,8 +23,9 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, soon, until, why_not_real
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, why_not_real
 from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 UID = 70_777
 ISOLATION = Isolation(uid=UID, jail=True, seccomp=True)

@@ -14,9 +14,10 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils import errors
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.tests.contract.firecracker_process import BINARIES, Vmm
-from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING, PATIENCE_S, soon, until
+from ansible_collections.unkey.vmcp.tests.contract.vmm_process import GREETING
 from ansible_collections.unkey.vmcp.tests.fakes.firecracker import DOCUMENT
 from ansible_collections.unkey.vmcp.tests.fakes.openapi import find
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, soon, until
 
 
 @pytest.fixture(params=BINARIES)

@@ -21,7 +21,8 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain 
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.tests import guests
-from ansible_collections.unkey.vmcp.tests.contract.qemu_process import BINARY, GREETING, needs_qemu, soon, until
+from ansible_collections.unkey.vmcp.tests.contract.qemu_process import BINARY, GREETING, needs_qemu
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 pytestmark = [needs_qemu, pytest.mark.real]
 

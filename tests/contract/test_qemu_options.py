@@ -13,7 +13,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.unkey.vmcp.tests.contract.qemu_process import Vm, needs_qemu, needs_root, until, vm_in
+from ansible_collections.unkey.vmcp.tests.contract.qemu_process import Vm, needs_qemu, needs_root, vm_in
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 pytestmark = [needs_qemu, pytest.mark.real]
 

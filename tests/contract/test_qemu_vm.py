@@ -20,14 +20,12 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineE
 from ansible_collections.unkey.vmcp.tests.contract.qemu_process import (
     GREETING,
     LINUX_GREETING,
-    PATIENCE_S,
     Vm,
     needs_qemu,
     needs_root,
-    soon,
-    until,
     vm_in,
 )
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, soon, until
 
 pytestmark = [needs_qemu, pytest.mark.real]
 

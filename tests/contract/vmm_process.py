@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import time
 import typing as t
 
 import pytest
@@ -17,9 +16,9 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Dr
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmConfig
 from ansible_collections.unkey.vmcp.tests.guests import pvh_guest
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S
 
 GREETING = "hello from the guest"
-PATIENCE_S = 20.0
 
 
 def why_not_real(*programs: str) -> str | None:
@@ -42,31 +41,19 @@ def binaries(product: str, why_not: str | None) -> list[t.Any]:
     ]
 
 
-def soon(seconds: float = PATIENCE_S) -> float:
-    return time.monotonic() + seconds
-
-
-def until(condition: t.Callable[[], bool], what: str) -> None:
-    deadline = soon()
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in {PATIENCE_S} s"
-        time.sleep(0.01)
-
-
 class Started:
     """A program that a test has started, or has not yet."""
 
     process: subprocess.Popen[bytes] | None = None
-    patience_s = PATIENCE_S
 
     def exit_code(self) -> int:
         assert self.process is not None
-        return self.process.wait(self.patience_s)
+        return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(self.patience_s)
+            self.process.wait(PATIENCE_S)
 
 
 class VmmProcess(Started):

@@ -11,6 +11,7 @@ import time
 import typing as t
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, processes_about
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S
 
 
 def vmms(ground: Playground, name: str) -> list[int]:
@@ -18,7 +19,7 @@ def vmms(ground: Playground, name: str) -> list[int]:
     return [pid for pid, words in processes_about(str(ground.top)).items() if f" --id {name} " in words and not words.startswith("/bin/sh ")]
 
 
-def trace(ground: Playground, *, patience_s: float = 5.0) -> dict[str, t.Any]:
+def trace(ground: Playground, *, patience_s: float = PATIENCE_S) -> dict[str, t.Any]:
     """Files, mounts, taps, processes and allocations. C(patience_s): for processes that end by themselves, as a supervisor does after its VMM;
     0 where one is meant to go on."""
     deadline = time.monotonic() + patience_s

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import pathlib
 import sys
-import time
 import typing as t
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import ROOT, RUN_S, Playground, ansible_environment, run_in_group
@@ -144,13 +143,3 @@ class Hosts:
     def kill_all(self) -> None:
         for name in self.names:
             self.ground(name).kill_all()
-
-
-def eventually(what: t.Callable[[], bool], deadline_s: float = 60) -> bool:
-    """Whether it holds before the deadline."""
-    end = time.monotonic() + deadline_s
-    while not what():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import processes_about
-from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import Hosts, Tree, eventually
+from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import Hosts, Tree
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 
 def test_everything_goes_when_that_is_confirmed(hosts: Hosts, vm: Tree) -> None:
@@ -18,7 +19,7 @@ def test_everything_goes_when_that_is_confirmed(hosts: Hosts, vm: Tree) -> None:
     gone = hosts.play("teardown", vmcp_teardown_confirmed="yes").ok()
     assert "own" in gone.stats["vmcp_teardown"]["vms"]["h1"]
     assert not any(hosts.files(name) for name in hosts.names)
-    assert eventually(lambda: not processes_about(f"{hosts.top}/h"))
+    until(lambda: not processes_about(f"{hosts.top}/h"), "nothing of theirs runs")
     hosts.play("teardown", vmcp_teardown_confirmed=True).ok()
 
 

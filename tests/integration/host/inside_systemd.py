@@ -12,7 +12,7 @@ import time
 import typing as t
 
 import pytest
-from vms import STUB, Maker, soon, until
+from vms import STUB, Maker
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
@@ -21,6 +21,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layo
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.systemd import SystemdSupervisor
 from ansible_collections.unkey.vmcp.tests.removals import remove_vm
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 LAYOUT = Layout("/var/lib/vmcp", "/run/vmcp")
 ISOLATED = Isolation(uid=70001, jail=True, seccomp=True)
@@ -121,7 +122,7 @@ def test_policy_restarts_a_guest_that_reboots_and_a_crash(systemd_maker: Maker, 
     crashes = systemd_maker.define("crashes", systemd_maker.stub_spec("up-then", "false"), restart_policy=policy)
     assert systemd.start([reboots, crashes], soon()) == {}
     for vm in (reboots, crashes):
-        until(lambda vm=vm: any(e["event"] == "restart_limit" for e in events.read(vm)), "the bound is reached", 20)
+        until(lambda vm=vm: any(e["event"] == "restart_limit" for e in events.read(vm)), "the bound is reached")
         assert [e["event"] for e in events.read(vm)] == ["start", "boot", "exit"] * 3 + ["restart_limit"]
 
 
@@ -167,7 +168,7 @@ def test_the_timer_bounds_the_logs(systemd_maker: Maker, systemd: SystemdSupervi
     vm = systemd_maker.define("web", systemd_maker.stub_spec("print"))
     assert systemd.start([vm], soon()) == {}
     assert systemctl("is-active", "vmcp-console.timer") == "active"
-    until(lambda: os.stat(vm.console_log).st_size > 20 << 20, "much was printed", 60)
+    until(lambda: os.stat(vm.console_log).st_size > 20 << 20, "much was printed")
     os.kill(processes.current(vm).pid, signal.SIGSTOP)
     systemctl("start", "vmcp-console.service")
     assert os.stat(vm.console_log).st_blocks * 512 <= 1 << 20

@@ -13,7 +13,7 @@ import time
 import typing as t
 
 import pytest
-from vms import NOT_ISOLATED, STUB, Maker, soon, until
+from vms import NOT_ISOLATED, STUB, Maker
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec, TapUse
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
@@ -24,6 +24,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors import
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.ending import clear_up_after
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 from ansible_collections.unkey.vmcp.tests.removals import remove_vm
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes uids, mounts and taps")]
 

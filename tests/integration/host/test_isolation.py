@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from vms import Maker, soon, until
+from vms import Maker
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec, TapUse
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
@@ -19,6 +19,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes uids, mounts and taps")]
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from vms import Maker, soon, until
+from vms import Maker
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import LaunchSpec
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
@@ -20,6 +20,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.files import keep_
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import render_policy
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.port import Exit
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 
 def ended(maker: Maker, name: str) -> Exit:
@@ -174,7 +175,7 @@ def test_the_last_console_is_kept(maker: Maker, plain: PlainSupervisor) -> None:
 def test_a_guest_that_prints_for_ever_stays_bounded(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.define("web", maker.stub_spec("print"))
     plain.start([vm], soon())
-    until(lambda: os.stat(vm.console_log).st_size > 40 << 20, "much was printed", 60)
+    until(lambda: os.stat(vm.console_log).st_size > 40 << 20, "much was printed")
     # Bounded by what is printed within one interval; more than that has gone by now.
     until(lambda: os.stat(vm.console_log).st_blocks * 512 < os.stat(vm.console_log).st_size / 2, "holes were punched")
     process = processes.current(vm)
@@ -355,4 +356,4 @@ def test_the_process_that_bounds_logs_ends_when_no_vmm_is_left_whatever_files_ar
     os.kill(process.pid, signal.SIGKILL)
     assert os.path.exists(vm.pid)
     # Two rounds of a second each without a VMM.
-    until(lambda: not processes.is_live(trimmer), "it is gone", 15)
+    until(lambda: not processes.is_live(trimmer), "it is gone")

@@ -18,12 +18,13 @@ USER = 65534
 SCRIPT = """
 import os, pathlib, sys, time
 sys.path[:0] = [{repository!r}, {here!r}]
-from vms import STUB, Maker, soon, until
+from vms import STUB, Maker
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import allocations, events, locks, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.registry import choose, supervisor
 from ansible_collections.unkey.vmcp.tests.removals import remove_vm
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 layout = Layout.resolve(None, None, os.environ, os.geteuid())
 assert layout.state_dir == os.environ["HOME"] + "/.local/state/vmcp", layout

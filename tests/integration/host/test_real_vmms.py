@@ -12,13 +12,14 @@ import signal
 import sys
 
 import pytest
-from vms import NOT_ISOLATED, Maker, soon, until
+from vms import NOT_ISOLATED, Maker
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec, Paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import sandbox_paths
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
@@ -110,7 +111,7 @@ def test_a_vmm_boots_its_guest_and_leaves_nothing_behind(maker: Maker, plain: Pl
     for dummy in range(2):
         assert plain.start([vm], soon(60)) == {}
         process = until(lambda: processes.current(vm), "the VMM runs")
-        until(lambda: GREETING in pathlib.Path(vm.console_log).read_text(), "the guest has greeted", 30)
+        until(lambda: GREETING in pathlib.Path(vm.console_log).read_text(), "the guest has greeted")
         assert pathlib.Path(f"/proc/{process.pid}").stat().st_uid == (isolation.uid or 0)
         assert os.stat(vm.api_socket).st_mode & 0o777 == 0o600
         assert events.boot_duration_ms(events.read(vm), process.boot_id) is not None
@@ -129,7 +130,7 @@ def test_sockets_are_the_vms_alone_also_after_a_start_by_policy(maker: Maker, pl
     assert plain.start([vm], soon()) == {}
     before = until(lambda: processes.current(vm), "the VMM runs")
     processes.send(vm, signal.SIGSEGV)
-    until(lambda: (now := processes.current(vm)) is not None and now.boot_id != before.boot_id and os.path.exists(vm.up), "it was started again", 30)
+    until(lambda: (now := processes.current(vm)) is not None and now.boot_id != before.boot_id and os.path.exists(vm.up), "it was started again")
     assert os.stat(vm.api_socket).st_mode & 0o777 == 0o600
 
 
@@ -139,7 +140,7 @@ def test_a_firecracker_guest_that_resets_is_rebooted(maker: Maker, plain: PlainS
     paths = sandbox_paths(vm, [kernel], ISOLATED, jailed=True)
     maker.define("guest", firecracker(vm, kernel, paths, ISOLATED), ISOLATED, restart_policy={"on_reboot": "restart", "max_per_hour": 2})
     assert plain.start([vm], soon()) == {}
-    until(lambda: not os.path.exists(f"{vm.run}/supervisor"), "policy is through", 30)
+    until(lambda: not os.path.exists(f"{vm.run}/supervisor"), "policy is through")
     assert [e["event"] for e in events.read(vm)] == ["start", "boot", "exit"] * 3 + ["restart_limit"]
     assert GREETING in pathlib.Path(vm.console_log).read_text()
     assert events.last_exit(events.read(vm)).reason == "guest"

@@ -11,7 +11,7 @@ import signal
 import typing as t
 
 import pytest
-from vms import Maker, made_below, soon, until
+from vms import Maker, made_below
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
@@ -19,6 +19,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.launchfile import 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
 from ansible_collections.unkey.vmcp.tests.cases import FIXTURES
+from ansible_collections.unkey.vmcp.tests.waiting import soon, until
 
 TOP = FIXTURES / "launch"
 UIDS: dict[str, int | None] = {"bare": None, "isolated": 70123}
@@ -52,12 +53,12 @@ def test_it_starts_is_restarted_by_its_policy_and_ends(maker: Maker, directory: 
     plain = PlainSupervisor(maker.layout, trim_interval_s=1, console_max_bytes=1 << 20)
     vm = released(maker, directory, name)
     assert plain.start([vm], soon(60)) == {}
-    first = until(lambda: processes.current(vm), "it runs", 30)
+    first = until(lambda: processes.current(vm), "it runs")
     # With no socket to wait for, the start is through before the privileges are dropped.
-    until(lambda: "stub speaking" in pathlib.Path(vm.console_log).read_text(), "its console is where it should be", 30)
+    until(lambda: "stub speaking" in pathlib.Path(vm.console_log).read_text(), "its console is where it should be")
     assert os.stat(f"/proc/{first.pid}").st_uid == (UIDS[name] or os.geteuid())
     processes.send(vm, signal.SIGSEGV)
-    until(lambda: (now := processes.current(vm)) is not None and now.boot_id != first.boot_id and os.path.exists(vm.up), "its policy starts it again", 30)
+    until(lambda: (now := processes.current(vm)) is not None and now.boot_id != first.boot_id and os.path.exists(vm.up), "its policy starts it again")
     plain.kill(vm, soon(60))
     assert [event["event"] for event in events.read(vm)] == ["start", "boot", "exit"] * 2
     last = events.last_exit(events.read(vm))

@@ -21,8 +21,9 @@ pytestmark = [pytest.mark.systemd, pytest.mark.root]
 DEFINE = """
 import sys
 sys.path[:0] = ["{here}"]
-from vms import STUB, Maker, soon
+from vms import STUB, Maker
 from inside_systemd import LAYOUT, ISOLATED, SystemdSupervisor
+from ansible_collections.unkey.vmcp.tests.waiting import soon
 import pathlib
 stub = pathlib.Path("/usr/local/bin/stub")
 stub.write_text(STUB)

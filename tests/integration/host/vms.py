@@ -10,7 +10,6 @@ import os
 import pathlib
 import signal
 import tempfile
-import time
 import typing as t
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import Isolation, LaunchSpec
@@ -79,19 +78,3 @@ def made_below(prefix: str, stub_name: str) -> t.Iterator[Maker]:
                     record = processes.parse_record(path)
                     if record is not None and processes.is_live(record):
                         os.kill(record.pid, signal.SIGKILL)
-
-
-def until(condition: t.Callable[[], t.Any], what: str, timeout_s: float = 10.0) -> t.Any:
-    """The condition's first true value; fails the test with C(what) otherwise."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"not within {timeout_s} s: {what}")
-
-
-def soon(seconds: float = 20.0) -> float:
-    """A deadline."""
-    return time.monotonic() + seconds

@@ -154,16 +154,6 @@ else:
 """
 
 
-def eventually(holds: t.Callable[[], bool], timeout_s: float = 30.0) -> bool:
-    """Whether something comes true: dnsmasq reads its files some time after it is told."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.1)
-    return True
-
-
 class Ground:
     """C(host): with one way out, to C(outside)."""
 

@@ -14,8 +14,9 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.network import kernel
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.networks import leave_all
-from ansible_collections.unkey.vmcp.tests.integration.network.ground import NOTHING, Ground, Vm, eventually, reaches, resolve, serve
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import NOTHING, Ground, Vm, reaches, resolve, serve
 from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces, wire
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
 
@@ -148,9 +149,9 @@ def test_one_network_over_two_hosts(hosts: tuple[Ground, Ground]) -> None:
     assert here.reaches(there.address, 80)
 
 
-def resolves(vm: Vm, name: str, server: str, address: str) -> bool:
+def resolves(vm: Vm, name: str, server: str, address: str) -> None:
     """Whether a name becomes what it should be: dnsmasq reads its files some time after it is told."""
-    return eventually(lambda: resolve(vm.inside, f"{name}.fabric.internal", server) == address)
+    until(lambda: resolve(vm.inside, f"{name}.fabric.internal", server) == address, f"{name} is {address}")
 
 
 def test_names_of_vms_on_the_other_host(hosts: tuple[Ground, Ground], top: pathlib.Path) -> None:
@@ -165,13 +166,13 @@ def test_names_of_vms_on_the_other_host(hosts: tuple[Ground, Ground], top: pathl
     assert [result["actions"] for result in told] == [["update"], ["update"]]
     assert not any(ground.network("fabric", dns_names=names)["changed"] for ground in hosts)
     for vm, other, gateway in ((here, there, "10.90.0.1"), (there, here, "10.90.0.2")):
-        assert resolves(vm, other.name, gateway, other.address)
-        assert resolves(vm, vm.name, gateway, vm.address)
+        resolves(vm, other.name, gateway, other.address)
+        resolves(vm, vm.name, gateway, vm.address)
     # A VM that is gone has no name any more where it was, whatever was told of it.
     hosts[0].host.call(leave_all, hosts[0].store, ["web1"], time.monotonic() + 30)
-    assert resolves(here, "web1", "10.90.0.1", "")
+    resolves(here, "web1", "10.90.0.1", "")
     assert hosts[0].network("fabric", dns_names={})["actions"] == ["update"]
-    assert resolves(here, "web2", "10.90.0.1", "")
+    resolves(here, "web2", "10.90.0.1", "")
 
 
 def test_who_is_no_peer_is_not_heard(hosts: tuple[Ground, Ground]) -> None:

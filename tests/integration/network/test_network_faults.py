@@ -19,9 +19,10 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import VmcpError
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.networks import join
-from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, eventually, reaches, resolve, serve
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, NOTHING, OUTSIDE, Ground, reaches, resolve, serve
 from ansible_collections.unkey.vmcp.tests.integration.network.killing import killed_at
 from ansible_collections.unkey.vmcp.tests.netns import namespaces, wire
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces of its own")
 
@@ -155,7 +156,7 @@ def test_a_dead_dnsmasq_is_told_and_started(ground: Ground) -> None:
     ground.network(**APPS)
     (pid,) = ground.host.pids()
     os.kill(pid, signal.SIGKILL)
-    _until(lambda: ground.host.pids() == [])
+    until(lambda: ground.host.pids() == [], "all of the host have ended")
     assert ground.info()["dns"] == "ended"
     again = ground.network()
     assert again["actions"] == ["dns"]
@@ -203,7 +204,7 @@ def test_killed_before_each_thing_that_it_does_it_ends_where_it_would_have(groun
         assert not ground.network(**APPS)["changed"], f"made after a kill at point {at}"
         gone = killed_at(ground.host, at, lambda: ground.network(state="absent"))
         ground.network(state="absent")
-        _until(lambda: ground.host.pids() == [])
+        until(lambda: ground.host.pids() == [], "all of the host have ended")
         assert ground.left_behind() == NOTHING, f"removed after a kill at point {at}"
         points = at
         if not killed and not gone:
@@ -219,7 +220,7 @@ def test_killed_while_names_are_told_dnsmasq_knows_them_after_the_next_run(groun
         killed = killed_at(ground.host, at, lambda names=names: ground.network(dns_names=names))
         ground.network(dns_names=names)
         assert not ground.network(dns_names=names)["changed"], f"after a kill at point {at}"
-        assert eventually(lambda names=names: resolve(web.inside, "db.apps.internal") == names["db"]), f"after a kill at point {at}"
+        until(lambda names=names: resolve(web.inside, "db.apps.internal") == names["db"], f"the name is answered after a kill at point {at}")
         if not killed:
             break
     assert at > 5, "the points were seen"
@@ -291,16 +292,9 @@ def test_a_definition_of_a_newer_version_is_left_alone_and_can_be_removed(ground
     assert "written by unkey.vmcp 9.0.0" in ground.info()["error"]
     assert "Set force: true to remove it all the same" in ground.refused(state="absent").msg
     ground.network(state="absent", force=True)
-    _until(lambda: ground.host.pids() == [])
+    until(lambda: ground.host.pids() == [], "all of the host have ended")
     left = ground.left_behind()
     assert {**left, "forwarding": []} == {**NOTHING, "forwarding": []}
-
-
-def _until(holds: t.Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_namespaces_are_all_that_was_touched() -> None:

@@ -7,13 +7,13 @@ Real Firecracker where it is on PATH and /dev/kvm opens, else QEMU.
 
 from __future__ import annotations
 
-import time
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import Host
 from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import GREETING, backends, task
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
@@ -63,13 +63,6 @@ def units(host: Host, *words: str) -> dict[str, str]:
 def pids(host: Host) -> dict[str, int]:
     found = task(host, "vmcp_vm_info")["vms"]
     return {vm["name"]: vm["pid"] for vm in found}
-
-
-def until(holds: t.Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.2)
 
 
 def test_twenty_at_once_from_nothing_to_nothing(host: Host) -> None:

@@ -7,13 +7,13 @@ Real QEMU on every machine; real Firecracker, in its jail, too where it is on PA
 
 from __future__ import annotations
 
-import time
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import Host
 from ansible_collections.unkey.vmcp.tests.integration.systemd.on_host import GREETING, backends, task
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
@@ -74,11 +74,11 @@ def test_a_crash_is_recorded_and_restarted_by_policy_without_ansible(host: Host,
     vm = spec(backend)
     first = task(host, "vmcp_vm", **vm, state="running")
     host.run(["kill", "-KILL", str(first["vm"]["pid"])])
-    _until(lambda: state(host, vm["name"])["state"] == "crashed", "the crash is seen")
+    until(lambda: state(host, vm["name"])["state"] == "crashed", "the crash is seen")
     assert state(host, vm["name"])["last_exit"]["signal"] == "SIGKILL"
     second = task(host, "vmcp_vm", name=vm["name"], state="running", restart_policy={"on_crash": "restart"})
     host.run(["kill", "-KILL", str(second["vm"]["pid"])])
-    _until(lambda: state(host, vm["name"])["pid"] not in (None, second["vm"]["pid"]), "the unit starts it again")
+    until(lambda: state(host, vm["name"])["pid"] not in (None, second["vm"]["pid"]), "the unit starts it again")
     task(host, "vmcp_vm", name=vm["name"], state="absent")
 
 
@@ -93,10 +93,3 @@ def test_after_a_reboot_of_the_host_the_vm_is_back_and_a_run_finds_nothing_to_do
     again = task(host, "vmcp_vm", **vm, state="running", wait_for=["running", {"console": GREETING}])
     assert (again["changed"], again["actions"]) == (False, [])
     task(host, "vmcp_vm", name=vm["name"], state="absent")
-
-
-def _until(holds: t.Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.2)
