@@ -88,7 +88,7 @@ def test_nothing_can_be_written_and_nothing_is(ground: Playground, own: str, qem
     assert not pathlib.Path(ground.state).exists() and not pathlib.Path(f"{ground.run_dir}.locks").exists()
 
     ground.play([task("boot", name="web", state="running", wait_for=[{"console": GREETING}], **given)]).ok("boot")
-    before = trace(ground, patience_s=0)
+    before = trace(ground)
     asked = [
         task("labels", name="web", labels={"a": "b"}),
         task("restart for memory", name="web", memory="192M", allow_disruption="restart"),
@@ -112,7 +112,7 @@ def test_nothing_can_be_written_and_nothing_is(ground: Playground, own: str, qem
     assert not results.ok("wait")["changed"] and GREETING in results.ok("console")["lines"]
     (seen,) = results.ok("info")["vms"]
     assert seen["state"] == "running"
-    assert trace(ground, patience_s=0) == before
+    assert trace(ground) == before
 
 
 def test_networks_are_only_looked_at(ground: Playground, own: str, qemu: Vmm, guest: t.Callable[..., str]) -> None:

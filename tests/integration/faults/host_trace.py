@@ -7,11 +7,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import time
 import typing as t
 
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, processes_about
-from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S
+from ansible_collections.unkey.vmcp.tests.waiting import until
 
 
 def vmms(ground: Playground, name: str) -> list[int]:
@@ -19,19 +18,21 @@ def vmms(ground: Playground, name: str) -> list[int]:
     return [pid for pid, words in processes_about(str(ground.top)).items() if f" --id {name} " in words and not words.startswith("/bin/sh ")]
 
 
-def trace(ground: Playground, *, patience_s: float = PATIENCE_S) -> dict[str, t.Any]:
-    """Files, mounts, taps, processes and allocations. C(patience_s): for processes that end by themselves, as a supervisor does after its VMM;
-    0 where one is meant to go on."""
-    deadline = time.monotonic() + patience_s
-    while (processes := _supervised(ground)) and time.monotonic() < deadline:
-        time.sleep(0.01)
+def at_rest(ground: Playground) -> dict[str, t.Any]:
+    """C(trace) where no VM is meant to run, once what ends by itself, as a supervisor does after its VMM, has ended."""
+    until(lambda: not _supervised(ground), lambda: f"nothing runs any more: {_supervised(ground)}")
+    return trace(ground)
+
+
+def trace(ground: Playground) -> dict[str, t.Any]:
+    """Files, mounts, taps, processes and allocations, as they are now."""
     allocations = pathlib.Path(ground.state, "allocations.json")
     return {
         # Not the locks, which are never removed.
         "files": sorted(str(path) for directory in (ground.state, ground.run_dir) for path in pathlib.Path(directory).glob("**/*")),
         "mounts": [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{ground.top}/" in line],
         "taps": _taps_of(ground),
-        "processes": processes,
+        "processes": _supervised(ground),
         "allocated": json.loads(allocations.read_text())["vms"] if allocations.exists() else {},
     }
 

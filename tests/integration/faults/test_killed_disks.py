@@ -16,7 +16,7 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playgro
 from ansible_collections.unkey.vmcp.tests.integration.e2e.test_vm_disks import publish
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, trace, vmms
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, definition, vmms
 
 MIB = 1 << 20
 
@@ -35,7 +35,7 @@ def test_a_disk_made_grown_and_removed(ground: Playground, disks: BuiltModule, t
     grow, remove = {**make, "size": "16M"}, {"name": "d", "state": "absent"}
     disks.run(**make).ok()
     disks.run(**remove).ok()
-    before = trace(ground)
+    before = at_rest(ground)
     for at in itertools.count(1):
         points = [killed(disks, ground, at, **make)]
         path = disks.run(**make).ok()["disk"]["path"]
@@ -50,7 +50,7 @@ def test_a_disk_made_grown_and_removed(ground: Playground, disks: BuiltModule, t
         assert os.stat(path).st_uid == os.geteuid(), f"lent, and never taken back, after a kill at point {at}"
         points.append(killed(disks, ground, at, **remove))
         disks.run(**remove).ok()
-        assert trace(ground) == before, f"after kills at point {at}"
+        assert at_rest(ground) == before, f"after kills at point {at}"
         if not any(points):
             break
     assert at > 10, "the points were seen"
@@ -64,7 +64,7 @@ def test_a_vm_with_disks_of_every_kind(ground: Playground, module: BuiltModule, 
     remove = {"name": "web", "state": "absent"}
     module.run(path=ground.path, **create).ok()
     module.run(path=ground.path, **remove).ok()
-    before = trace(ground)
+    before = at_rest(ground)
     for at in itertools.count(1):
         in_creation = killed(module, ground, at, **create)
         module.run(path=ground.path, **create).ok()
@@ -77,7 +77,7 @@ def test_a_vm_with_disks_of_every_kind(ground: Playground, module: BuiltModule, 
         assert not module.run(path=ground.path, **create).ok()["changed"], f"after a kill at point {at}"
         in_removal = killed(module, ground, at, **remove)
         module.run(path=ground.path, **remove).ok()
-        assert trace(ground) == before, f"after kills at point {at}"
+        assert at_rest(ground) == before, f"after kills at point {at}"
         if not (in_creation or in_removal):
             break
     assert at > 30, "the points were seen"

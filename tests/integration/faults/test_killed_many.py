@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, trace, vmms
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, definition, vmms
 
 NAMES = ("fn-0", "fn-1", "fn-2")
 
@@ -33,7 +33,7 @@ def test_creation_and_removal_of_several_killed_at_every_point(ground: Playgroun
     remove = {"vms": [], "prune": {"labels": {"fleet": "fn"}, "allow_empty": True}}
     many.run(path=ground.path, **create).ok()
     many.run(path=ground.path, **remove).ok()
-    before = trace(ground)
+    before = at_rest(ground)
     progress = f"{ground.run_dir}/.progress.jsonl"
     for at in itertools.count(1):
         in_creation = killed(ground, many, create, at)
@@ -43,7 +43,7 @@ def test_creation_and_removal_of_several_killed_at_every_point(ground: Playgroun
         assert not many.run(path=ground.path, **create).ok()["changed"], f"after a kill at point {at}"
         in_removal = killed(ground, many, remove, at)
         many.run(path=ground.path, **remove).ok()
-        after = trace(ground)
+        after = at_rest(ground)
         assert {**after, "files": [f for f in after["files"] if f != progress]} == {**before, "files": [f for f in before["files"] if f != progress]}, at
         if not (in_creation or in_removal):
             break

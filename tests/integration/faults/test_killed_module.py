@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule, Ended
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, trace, vmms
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, definition, vmms
 
 NAME = "web"
 
@@ -52,13 +52,13 @@ def test_creation_and_removal_killed_at_every_point(ground: Playground, module: 
     create, remove = given(firecracker, guest), {"state": "absent"}
     killer.whole(create).ok()
     killer.whole(remove).ok()
-    before = trace(ground)
+    before = at_rest(ground)
     for at in itertools.count(1):
         in_creation = killer.killed(create, at)
         killer.assert_runs_once(killer.whole(create), 1)
         in_removal = killer.killed(remove, at)
         assert killer.whole(remove).ok()["vm"]["state"] == "absent"
-        assert trace(ground) == before, f"after kills at point {at}"
+        assert at_rest(ground) == before, f"after kills at point {at}"
         if not (in_creation or in_removal):
             break
     assert at > 30, "the points were seen"

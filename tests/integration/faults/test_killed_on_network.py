@@ -16,7 +16,7 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playgro
 from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule, build
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, trace, vmms
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, definition, vmms
 from ansible_collections.unkey.vmcp.tests.netns import Namespace, namespaces
 
 NAME = "web"
@@ -75,7 +75,7 @@ def test_creation_and_removal_killed_at_every_point(
     there = network.seen()
     assert len(there["members"]) == len(there["taps"]) == 1
     module.run(path=ground.path, **remove).ok()
-    nobody, before = network.seen(), trace(ground)
+    nobody, before = network.seen(), at_rest(ground)
     assert nobody["members"] == nobody["taps"] == []
     for at in itertools.count(1):
         created = module.run(path=ground.path, kill_at=at, **create)
@@ -89,7 +89,7 @@ def test_creation_and_removal_killed_at_every_point(
         assert removed.killed or removed.ok()
         module.run(path=ground.path, **remove).ok()
         assert network.seen() == nobody, f"after a kill at point {at}"
-        assert trace(ground) == before, f"after kills at point {at}"
+        assert at_rest(ground) == before, f"after kills at point {at}"
         if not (created.killed or removed.killed):
             break
     assert at > 40, "the points were seen"

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest
 
 # How many VMs are made and removed, so many at once; hundreds for those who have the time.
 CYCLES = int(os.environ.get("VMCP_SOAK_CYCLES", "100"))
@@ -38,7 +38,7 @@ def _host(ground: Playground) -> Tree:
     """What is on the host beyond the VMs' own directories. Locks stay, one a name."""
     state = pathlib.Path(ground.state)
     return {
-        **trace(ground),
+        **at_rest(ground),
         "bytes": sum(path.stat().st_size for path in state.rglob("*") if path.is_file() and path.name != "allocations.json"),
         "locks": sorted(path.name for path in pathlib.Path(f"{ground.run_dir}.locks").iterdir()),
         "interfaces": sorted(name for name in os.listdir("/sys/class/net") if name.startswith("vm")),

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, trace, vmms
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, definition, vmms
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: VMs with uids of their own, mounts")]
 
@@ -247,5 +247,5 @@ def test_a_full_disk(ground: Playground, module: BuiltModule, given: Tree, small
     filler = fill(small)
     assert module.run(path=ground.path, name=NAME, state="absent").ok()["changed"], "a VM can be removed from a full disk"
     filler.unlink()
-    assert trace(ground)["processes"] == {}
+    assert at_rest(ground)["processes"] == {}
     assert json.loads((small / "allocations.json").read_text())["vms"] == {}

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, trace
 
 Damage = t.Callable[[pathlib.Path, dict[str, t.Any]], object]
 
@@ -74,11 +74,11 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 def test_definitions_that_cannot_be_read(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
     given = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), **firecracker.options}
     good = module.run(path=ground.path, name="good", state="running", **given).ok()["vm"]
-    before = trace(ground, patience_s=0)
+    before = trace(ground)
     for name, (damage, _words) in DAMAGES.items():
         module.run(path=ground.path, name=name, **given).ok()
         damage(ground.vm_file(name, "vm.json"), json.loads(ground.vm_file(name, "vm.json").read_text()))
-    damaged = trace(ground, patience_s=0)
+    damaged = trace(ground)
     info = ground.ad_hoc("vmcp_vm_info")
     assert not info.failed, info
     listed = {vm["name"]: vm for vm in info["vms"]}
@@ -93,10 +93,10 @@ def test_definitions_that_cannot_be_read(ground: Playground, module: BuiltModule
             if not (refused.failed and refused.get("code") == "failed_precondition" and words in refused["msg"]):
                 problems.append(f"{state} of {name}: {refused!r}"[:700])
     assert not problems, "\n".join(problems)
-    assert trace(ground, patience_s=0) == damaged, "what is refused changes nothing"
+    assert trace(ground) == damaged, "what is refused changes nothing"
     for name in DAMAGES:
         assert module.run(path=ground.path, name=name, state="absent").ok()["changed"], name
-    assert trace(ground, patience_s=0) == before
+    assert trace(ground) == before
     again = module.run(path=ground.path, name="good", state="running", **given).ok()
     assert not again["changed"] and again["vm"]["pid"] == good["pid"]
 
@@ -107,7 +107,7 @@ def test_what_a_vm_was_started_with_cannot_be_read(ground: Playground, module: B
     given = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 3, **firecracker.options}
     module.run(path=ground.path, name="first", **given).ok()
     module.run(path=ground.path, name="first", state="absent").ok()
-    before = trace(ground)
+    before = at_rest(ground)
     pid = module.run(path=ground.path, name="web", state="running", **given).ok()["vm"]["pid"]
     file = ground.vm_file("web", "booted.json")
 
@@ -135,4 +135,4 @@ def test_what_a_vm_was_started_with_cannot_be_read(ground: Playground, module: B
     ground.vm_file("web", "vm.json").write_text("torn")
     gone = module.run(path=ground.path, name="web", state="absent", shutdown_timeout=3).ok()
     assert gone["actions"] == ["kill", "remove"], "what cannot be asked is ended by force"
-    assert trace(ground) == before
+    assert at_rest(ground) == before

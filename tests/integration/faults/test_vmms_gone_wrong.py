@@ -17,7 +17,7 @@ from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETIN
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults import turncoat
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace, vmms
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest, vmms
 
 NOT_JAILED = {"security": {"jail": False}}
 # Fault, code of a task that needs the VMM (empty: a pause that takes its time, or is claimed to be done, is none of its failures), and words of what is said.
@@ -53,7 +53,7 @@ def test_a_vmm_that_goes_wrong_while_it_runs(
     ground: Playground, module: BuiltModule, fault: pathlib.Path, guest: t.Callable[..., str], kind: str, code: str, words: str
 ) -> None:
     module.run(path=ground.path, name="good", **given(guest)).ok()
-    before = trace(ground)
+    before = at_rest(ground)
     pid = module.run(path=ground.path, name="bad", state="running", **given(guest)).ok()["vm"]["pid"]
     fault.write_text(kind)
     info = ground.ad_hoc("vmcp_vm_info")
@@ -74,7 +74,7 @@ def test_a_vmm_that_goes_wrong_while_it_runs(
     fault.write_text(kind)
     gone = module.run(path=ground.path, name="bad", state="absent")
     assert gone.ok()["actions"] == ["kill", "remove"] and gone.seconds < 20
-    assert trace(ground) == before
+    assert at_rest(ground) == before
 
 
 @pytest.mark.parametrize("kind,words", [("garbage", "does not speak the VMM's HTTP"), ("nonsense", "no Firecracker"), ("huge", "announces a reply")])
@@ -134,7 +134,7 @@ def test_a_vmm_that_dies_as_it_starts(
 ) -> None:
     command, how, said = DEATHS[death]
     module.run(path=ground.path, name="bad", **given(guest)).ok()
-    before = trace(ground)
+    before = at_rest(ground)
     whole = (top / "bin" / "firecracker").read_text()
     (top / "bin" / "firecracker").write_text(whole.replace("\n", f'\n[ "$1" = --version ] || {{ {command}; }}\n', 1))
     refused = module.run(path=ground.path, name="bad", state="running")
@@ -143,11 +143,11 @@ def test_a_vmm_that_dies_as_it_starts(
     assert refused.seconds < 10
     left = [
         path
-        for path in trace(ground)["files"]
+        for path in at_rest(ground)["files"]
         if path not in before["files"] and ("/vmm" in path.removeprefix(str(top)) or path.endswith(("pid", "booted.json")))
     ]
     assert [path for path in left if not path.endswith("vmm.log")] == []
-    assert trace(ground)["processes"] == {}
+    assert at_rest(ground)["processes"] == {}
     (top / "bin" / "firecracker").write_text(whole)
     assert module.run(path=ground.path, name="bad", state="running").ok()["vm"]["state"] == "running"
 

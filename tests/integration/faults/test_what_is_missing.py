@@ -17,7 +17,7 @@ from ansible_collections.unkey.vmcp.tests.fakes import ch_remote, cloudhyperviso
 from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import Playground, Tree, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule, Ended
-from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import trace
+from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import at_rest
 
 NOT_JAILED = {"security": {"jail": False}}
 
@@ -46,12 +46,12 @@ class Refusals:
         return self.module.run(alone=True, path=self.ground.path, **options)
 
     def refused(self, what: str, code: str, *words: str, **options: t.Any) -> None:
-        before = trace(self.ground)
+        before = at_rest(self.ground)
         result = self.run(**options).result
         said = result.get("msg", "")
         if not result.failed or result.get("code") != code or not all(word in said for word in words):
             self.problems.append(f"{what}: wanted {code} with {words}, got {result.failed} {result.get('code')}: {said}")
-        after = trace(self.ground)
+        after = at_rest(self.ground)
         if after["processes"] or after["mounts"] != before["mounts"] or after["taps"]:
             self.problems.append(f"{what}: left {after}")
 
