@@ -93,7 +93,7 @@ def test_many_start_in_one_request(systemd_maker: Maker, systemd: SystemdSupervi
 
 
 def test_a_failed_start_tells_its_reason(systemd_maker: Maker, systemd: SystemdSupervisor) -> None:
-    vm = systemd_maker.define("web", LaunchSpec(argv=(str(systemd_maker.stub), "exit", "7")))
+    vm = systemd_maker.define("web", LaunchSpec(argv=(str(systemd_maker.stub), "die", "7")))
     error = systemd.start([vm], soon())["web"]
     assert "ended before it was ready" in error
     assert "code 7" in error
@@ -107,9 +107,7 @@ def test_a_failed_start_tells_its_reason(systemd_maker: Maker, systemd: SystemdS
     [(("exit", "0"), ("guest", 0, None)), (("exit", "153"), ("crash", 153, None)), (("kill", "XFSZ"), ("crash", None, "SIGXFSZ"))],
 )
 def test_each_end_is_recorded(systemd_maker: Maker, systemd: SystemdSupervisor, words: tuple[str, ...], how: tuple[str, int | None, str | None]) -> None:
-    vm = systemd_maker.define(
-        "web", systemd_maker.stub_spec("up-then", str(systemd_maker.stub), *words) if words[0] == "exit" else systemd_maker.stub_spec(*words)
-    )
+    vm = systemd_maker.define("web", systemd_maker.stub_spec(*words))
     assert systemd.start([vm], soon()) == {}
     until(lambda: events.last_exit(events.read(vm)).reason != "lost", "the end is recorded")
     last = events.last_exit(events.read(vm))

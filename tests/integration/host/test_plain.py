@@ -91,7 +91,7 @@ def test_each_end_is_recorded(maker: Maker, plain: PlainSupervisor, words: tuple
 
 
 def test_a_vmm_that_dies_before_its_socket_fails_the_start_with_its_last_words(maker: Maker, plain: PlainSupervisor) -> None:
-    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "exit", "7")))
+    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "die", "7")))
     error = plain.start([vm], soon())["web"]
     assert "ended before it was ready" in error
     assert "code 7" in error
@@ -123,7 +123,7 @@ def test_a_failing_command_after_the_start_ends_the_vmm(maker: Maker, plain: Pla
 
 
 def test_a_stale_socket_is_no_socket(maker: Maker, plain: PlainSupervisor) -> None:
-    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "exit", "1")))
+    vm = maker.define("web", LaunchSpec(argv=(str(maker.stub), "die", "1")))
     os.makedirs(vm.sockets)
     with socket.socket(socket.AF_UNIX) as stale:
         here = os.getcwd()

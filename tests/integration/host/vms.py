@@ -23,11 +23,14 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import
 STUB = """#!/bin/sh
 echo "stub speaking: $*"
 echo "stub log" >&2
+# Its start has been seen, however long that took.
+up() { while [ ! -e up ]; do sleep 0.02; done; sleep 0.3; }
 case $1 in
     stay) exec sleep 300 ;;
-    exit) sleep 0.3; exit "$2" ;;
-    kill) sleep 0.3; kill -"$2" $$ ;;
-    up-then) sleep 0.3; shift; "$@"; exit $? ;;
+    die) sleep 0.3; exit "$2" ;;
+    exit) up; exit "$2" ;;
+    kill) up; kill -"$2" $$ ;;
+    up-then) up; shift; "$@"; exit $? ;;
     print) while :; do echo "a line of console output that goes on and on, 0123456789 0123456789 0123456789"; done ;;
     read) shift; for f; do cat "$f" || exit 9; done; exec sleep 300 ;;
     *) exit 64 ;;
