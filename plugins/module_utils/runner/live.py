@@ -26,7 +26,7 @@ from .interfaces import nics
 # How long a VMM may take to say how it is. It answers in about a millisecond; a longer silence is worth reporting.
 OBSERVE_S = 2.0
 # From the end of a process to its record: the supervisor wakes up and writes a line.
-RECORD_S = 3.0
+RECORD_S = 15.0
 POLL_S = 0.005
 
 

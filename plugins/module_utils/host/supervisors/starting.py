@@ -74,8 +74,11 @@ def watch(starts: t.Sequence[Start], deadline: float, over: t.Callable[[t.Sequen
         quiet = over([start.vm for start in waiting if not _has_process(start.vm)])
         for start in [start for start in waiting if start.vm.name in quiet and not _is_up(start) and not _has_process(start.vm)]:
             waiting.remove(start)
-            if not _has_done_its_work(start):
-                failures[start.vm.name] = ending.start_failure(start.vm, "The VMM ended before it was ready." if start.seen else "The VMM was not started.")
+            happened = _happened(start)
+            if not _has_done_its_work(start.vm, happened):
+                # It may have come and gone between two looks.
+                was_there = start.seen is not None or any(event["event"] == "start" for event in happened)
+                failures[start.vm.name] = ending.start_failure(start.vm, "The VMM ended before it was ready." if was_there else "The VMM was not started.")
         now = time.monotonic()
         if now >= deadline:
             for start in waiting:
@@ -131,14 +134,18 @@ def _narrow_sockets(vm: VmLayout) -> None:
                 os.close(place)
 
 
-def _has_done_its_work(start: Start) -> bool:
-    """Came up and ended in good order before anybody looked: a guest whose work is a line of output."""
+def _happened(start: Start) -> list[dict[str, t.Any]]:
+    """The events of this start."""
     with os_errors(f"read {start.vm.events}"):
-        happened = events.read(start.vm, start.known_events)
+        return events.read(start.vm, start.known_events)
+
+
+def _has_done_its_work(vm: VmLayout, happened: t.Sequence[dict[str, t.Any]]) -> bool:
+    """Came up and ended in good order before anybody looked: a guest whose work is a line of output."""
     if any(event["event"] == "boot" for event in happened):
         return True
     last = events.last_exit(happened)
-    return last is not None and last.reason in ("guest", "request", "host", "restart") and not os.path.lexists(start.vm.problem)
+    return last is not None and last.reason in ("guest", "request", "host", "restart") and not os.path.lexists(vm.problem)
 
 
 def _too_late(start: Start, waited_s: float) -> str:
