@@ -208,7 +208,6 @@ def _echo(code: _Code) -> None:
 def _polite(code: _Code) -> None:
     # A port without a device may answer with the bytes of the last access: only a value that survives an access to another port
     # shows that there are ACPI registers to ask. ebp keeps it.
-    code.out_word(0x602, 0x0100)  # PM1a enable: power button
     code.out_word(0x80, 0)
     code.in_word(0x602)
     code.put("0fb7e8")  # movzx ebp, ax
@@ -251,6 +250,9 @@ def pvh_guest(greeting: str, then: str = "halt") -> bytes:
     code.put("fa", "fc")  # cli; cld
     code.address("bc", "stack_bottom")  # mov esp, stack_bottom
     code.put("81c4", _STACK_SIZE)  # add esp, size: the stack lies behind the file's bytes
+    if then == "polite":
+        # Before the greeting: whoever has seen it may press the button, and what was pressed stays in the status.
+        code.out_word(0x602, 0x0100)  # PM1a enable: power button
     code.print("greeting")
     _ENDINGS[then](code)
     _subroutines(code)

@@ -92,7 +92,7 @@ class Vm(Started):
         until(lambda: self._serves() or (self.process is not None and self.process.poll() is not None), lambda: "a QMP server")
         assert self.process.poll() is None, self.log
         for command in spec.after_start:
-            subprocess.run(command, cwd=self.layout.run, check=True, timeout=10)
+            subprocess.run(command, cwd=self.layout.run, check=True, timeout=PATIENCE_S)
         return spec
 
     def _serves(self) -> bool:

@@ -239,8 +239,9 @@ def test_a_vmm_gone_wrong_is_told_apart_and_within_the_deadline(fake: Vmm, fault
     for call in (fake.driver.observe, fake.driver.describe):
         began = time.monotonic()
         with pytest.raises(error, match=said):
-            call(fake.socket, soon(0.5))
-        assert time.monotonic() - began < 5
+            # Little time where it is to run out; what is an answer, however wrong, may be slow.
+            call(fake.socket, soon(0.5 if error is errors.DeadlineExceeded else 50))
+        assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_a_boot_fills_the_console_and_nothing_else_does(vmm: Vmm) -> None:
     observed = vmm.driver.observe(vmm.socket, soon(), os.geteuid())
     assert (observed.state, observed.version is not None) == ("running", True)
     vmm.driver.describe(vmm.socket, soon())
+    until(lambda: vmm.console.endswith("\n"), "the end of the line")
     assert vmm.console == f"{GREETING}\r\n"
     assert "request" not in vmm.log
 

@@ -28,11 +28,12 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "qmp.sock"
 
 
-def fails(call: Call, path: pathlib.Path, error: type[VmcpError], words: str, within_s: float = 5, peer_uid: int | None = None) -> VmcpError:
+def fails(call: Call, path: pathlib.Path, error: type[VmcpError], words: str, within_s: float = 60, peer_uid: int | None = None) -> VmcpError:
     began = time.monotonic()
     with pytest.raises(error, match=words) as caught:
         call(str(path), began + within_s, peer_uid)
-    assert time.monotonic() - began < within_s + 2
+    # Not for ever, on however busy a machine.
+    assert time.monotonic() - began < within_s + 60
     assert caught.value.code == error.code
     return caught.value
 
@@ -40,7 +41,7 @@ def fails(call: Call, path: pathlib.Path, error: type[VmcpError], words: str, wi
 @CALLS
 def test_events_before_an_answer_are_passed_over(path: pathlib.Path, call: Call) -> None:
     with QmpServer(path):
-        call(str(path), time.monotonic() + 5)
+        call(str(path), time.monotonic() + 60)
 
 
 @CALLS
@@ -108,7 +109,7 @@ def test_a_server_that_leaves_at_once(path: pathlib.Path, call: Call) -> None:
         closing = threading.Thread(target=leave)
         closing.start()
         fails(call, path, Unavailable, "closed the connection|broke")
-        closing.join(5)
+        closing.join(60)
 
 
 def _after_negotiation(answer: t.Callable[[dict[str, t.Any]], t.Any]) -> t.Callable[[dict[str, t.Any]], t.Any]:
@@ -161,7 +162,7 @@ def test_a_description_that_makes_no_sense(path: pathlib.Path) -> None:
 )
 def test_run_states(path: pathlib.Path, theirs: str, ours: str) -> None:
     with QmpServer(path, answer=_after_negotiation(lambda command: [to(command, {"return": {"status": theirs}})])):
-        seen = Driver().observe(str(path), time.monotonic() + 5)
+        seen = Driver().observe(str(path), time.monotonic() + 60)
     assert (seen.state, seen.version, seen.pid) == (ours, "7.2.22", os.getpid())
 
 
@@ -173,7 +174,7 @@ def test_a_path_longer_than_a_socket_address(tmp_path: pathlib.Path) -> None:
     try:
         with QmpServer(pathlib.Path("qmp.sock")):
             for call in (Driver().observe, Driver().pause):
-                call(str(directory / "qmp.sock"), time.monotonic() + 5)
+                call(str(directory / "qmp.sock"), time.monotonic() + 60)
     finally:
         os.chdir(before)
 
@@ -183,9 +184,9 @@ def test_the_queue_for_a_busy_server_is_waited_in(path: pathlib.Path) -> None:
         holder.connect(str(path))
         assert json.loads(holder.recv(1000)) == GREETING
         leaving = threading.Timer(0.3, holder.shutdown, [socket.SHUT_RDWR])
-        leaving.start()
         began = time.monotonic()
-        assert Driver().observe(str(path), began + 5).state == "running"
+        leaving.start()
+        assert Driver().observe(str(path), began + 60).state == "running"
         assert time.monotonic() - began > 0.2
         leaving.join()
 

@@ -56,7 +56,7 @@ def define(layout: Layout, config: dict[str, t.Any]) -> VmLayout:
     isolation = Isolation(uid=UID, jail=True, seccomp=True)
     paths = launchfile.sandbox_paths(vm, Driver().uses(definition, model)[0], isolation, jailed=False)
     spec = Driver().launch(definition, model, paths, isolation, vm, None)
-    pathlib.Path(vm.launch).write_text(launchfile.render(vm, spec, isolation, shutdown_timeout_s=20), encoding="utf-8")
+    pathlib.Path(vm.launch).write_text(launchfile.render(vm, spec, isolation, shutdown_timeout_s=80), encoding="utf-8")
     pathlib.Path(vm.policy).write_text(launchfile.render_policy({}), encoding="utf-8")
     return vm
 
@@ -87,7 +87,7 @@ def test_the_launch_file_asks_the_guest_before_it_ends_the_vmm(layout: Layout, p
     assert [entry["id"] for entry in told["storage"]] == ["root"]
     until(lambda: GREETING in console(vm), lambda: console(vm))
 
-    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=60)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=120)
     assert plain.wait_ended(vm, soon())
     assert "goodbye" in console(vm)
     ended = events.last_exit(events.read(vm))

@@ -109,8 +109,6 @@ def test_the_power_button_is_felt(vm: Vm, paused: bool) -> None:
     vm.says(GREETING)
     if paused:
         vm.driver.pause(vm.layout.api_socket, soon())
-    # The guest listens a moment after it has greeted.
-    time.sleep(0.2)
     assert vm.driver.request_shutdown(vm.layout.api_socket, soon()) is True
     assert vm.exit_code() == 0
     assert "goodbye" in vm.console
@@ -130,14 +128,14 @@ def test_the_host_can_shut_it_down_without_python(vm: Vm) -> None:
     vm.says(LINUX_GREETING)
     vm.driver.pause(vm.layout.api_socket, soon())
     assert spec.stop[0] == "perl"
-    subprocess.run(spec.stop, cwd=vm.layout.run, check=True, timeout=10)
+    subprocess.run(spec.stop, cwd=vm.layout.run, check=True, timeout=PATIENCE_S)
     assert vm.exit_code() == 0
     assert "goodbye" in vm.console
 
 
 def test_asking_without_python_fails_when_nobody_listens(vm: Vm) -> None:
     spec = vm.launch(vm.tiny())
-    asked = subprocess.run(spec.stop, cwd=vm.layout.run, capture_output=True, text=True, timeout=10, check=False)
+    asked = subprocess.run(spec.stop, cwd=vm.layout.run, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert asked.returncode != 0
     assert "vmm/mon.sock" in asked.stderr
 
@@ -253,13 +251,12 @@ def test_observing_does_not_wait_for_whoever_holds_the_api(vm: Vm) -> None:
     with socket.socket(socket.AF_UNIX) as holder:
         holder.connect(os.path.relpath(vm.layout.api_socket))
         assert holder.recv(1000).startswith(b'{"QMP"')
-        began = time.monotonic()
+        # Who waited would wait for ever: the holder stays.
         assert vm.state == "running"
-        assert time.monotonic() - began < 1
         with pytest.raises(DeadlineExceeded, match="another program holds the connection"):
-            vm.driver.pause(vm.layout.api_socket, soon(0.3))
+            vm.driver.pause(vm.layout.api_socket, soon(2))
         with pytest.raises(DeadlineExceeded, match="another program holds the connection"):
-            vm.driver.observe(vm.layout.api_socket, soon(0.3))
+            vm.driver.observe(vm.layout.api_socket, soon(2))
     vm.driver.pause(vm.layout.api_socket, soon())
     assert vm.state == "paused"
 

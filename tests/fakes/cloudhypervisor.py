@@ -192,6 +192,7 @@ def main(words: list[str]) -> int:
         signal.signal(number, lambda *_args: api.ended.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     api.ended.wait()
+    server.drain()
     api.vm.delete()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

@@ -92,6 +92,12 @@ class Guest(threading.Thread):
         self._gone = False
         self.running, self.asked = threading.Event(), threading.Event()
         self.running.set()
+        self._printing = threading.Lock()
+
+    def pause(self) -> None:
+        """When it is through, nothing more is printed."""
+        with self._printing:
+            self.running.clear()
 
     def stop(self) -> None:
         self._gone = True
@@ -122,6 +128,10 @@ class Guest(threading.Thread):
                 self._print(f"tick {tick}\r\n")
 
     def _print(self, text: str) -> None:
-        self.running.wait()
-        if text and not self._gone:
-            self._serial.write(text)
+        while not self._gone:
+            self.running.wait()
+            with self._printing:
+                if self.running.is_set():
+                    if text and not self._gone:
+                        self._serial.write(text)
+                    return

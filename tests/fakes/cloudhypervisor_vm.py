@@ -95,7 +95,7 @@ class Vm:
         self._guest.start()
 
     def pause(self) -> None:
-        self._change("The VM could not be paused", "Cannot pause VM", "Failed to pause migratable component", "Paused").running.clear()
+        self._change("The VM could not be paused", "Cannot pause VM", "Failed to pause migratable component", "Paused").pause()
 
     def resume(self) -> None:
         self._change("The VM could not resume", "Cannot resume VM", "Failed to resume migratable component", "Running").running.set()

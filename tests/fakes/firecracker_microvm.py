@@ -283,7 +283,7 @@ class MicroVm:
         if self._guest is None:
             raise Fault(BEFORE)
         self.state = "Paused" if state == "Paused" else "Running"
-        (self._guest.running.clear if state == "Paused" else self._guest.running.set)()
+        (self._guest.pause if state == "Paused" else self._guest.running.set)()
 
     def _start(self) -> None:
         source = self._single.get("boot-source")
@@ -322,6 +322,12 @@ class Guest(threading.Thread):
         self._on_end = on_end
         self.running, self.asked = threading.Event(), threading.Event()
         self.running.set()
+        self._printing = threading.Lock()
+
+    def pause(self) -> None:
+        """When it is through, nothing more is printed."""
+        with self._printing:
+            self.running.clear()
 
     def run(self) -> None:
         self._print(self._greeting + self._cmdline)
@@ -340,9 +346,13 @@ class Guest(threading.Thread):
         self._on_end()
 
     def _print(self, text: str) -> None:
-        self.running.wait()
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        while True:
+            self.running.wait()
+            with self._printing:
+                if self.running.is_set():
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
+                    return
 
 
 def deserialize_json(body: bytes) -> t.Any:

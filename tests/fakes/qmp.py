@@ -59,7 +59,7 @@ class QmpServer:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue  # the client has gone already
-        self._thread.join(5)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def _serve(self) -> None:
