@@ -52,7 +52,7 @@ class Host:
     def leader(self) -> int:
         """Pid of its init, seen from here; it changes when the host reboots."""
         for entry in os.listdir("/proc") if self._process is not None else []:
-            if entry.isdigit() and _parent(int(entry)) == self._process.pid:
+            if entry.isdigit() and _parent(int(entry)) == self._process.pid and _is_elsewhere(int(entry)):
                 return int(entry)
         raise AssertionError(f"the host has no init (any more):\n{self.log.read_text(errors='replace')}")
 
@@ -178,7 +178,13 @@ def base_tree(packages: t.Sequence[str] = ()) -> pathlib.Path:
         shutil.rmtree(unfinished)
         raise HostUnavailable(f"debootstrap failed (is Debian's mirror reachable?): {(done.stderr or done.stdout).strip()[-300:]}")
     unfinished.chmod(0o755)
-    unfinished.rename(tree)
+    try:
+        unfinished.rename(tree)
+    except OSError:
+        if not tree.exists():
+            raise
+        # Somebody else has made the same meanwhile.
+        shutil.rmtree(unfinished)
     return tree
 
 
@@ -210,6 +216,14 @@ def shared(paths: t.Iterable[pathlib.Path] = ()) -> list[pathlib.Path]:
     found += [pathlib.Path(binary).resolve().parent for name in VMMS if (binary := shutil.which(name))]
     outside = {path for path in found if not path.is_relative_to("/usr") and path != pathlib.Path("/")}
     return sorted(path for path in outside if not any(path != other and path.is_relative_to(other) for other in outside))
+
+
+def _is_elsewhere(pid: int) -> bool:
+    """Whether a process is in a pid namespace of its own: not yet so is the one by which systemd-nspawn starts the init."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _parent(pid: int) -> int:

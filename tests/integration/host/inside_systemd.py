@@ -182,8 +182,8 @@ def test_an_end_with_nobody_to_clear_up_is_cleared_up(systemd_maker: Maker, syst
     until(lambda: state(vm) in ("inactive", "failed"), "the unit is through")
     pathlib.Path(vm.pid).write_text(pid_file)
     began = time.monotonic()
-    assert systemd.wait_ended(vm, soon())
-    assert time.monotonic() - began < 5
+    assert systemd.wait_ended(vm, began + 300)
+    assert time.monotonic() - began < 100, "it was not waited for whoever would have done it"
     assert processes.recorded(vm) is None
 
 

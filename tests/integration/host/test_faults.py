@@ -64,7 +64,7 @@ def killed_after(vm: VmLayout, delay_s: float) -> None:
     )
     time.sleep(delay_s)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=10)
+    process.wait(timeout=60)
 
 
 def test_a_start_that_is_killed_at_any_point_is_cleared_up_after(everything: tuple[VmLayout, pathlib.Path], plain: PlainSupervisor) -> None:
@@ -74,11 +74,15 @@ def test_a_start_that_is_killed_at_any_point_is_cleared_up_after(everything: tup
     whole = time.monotonic() - began
     plain.kill(vm, soon())
     reached = set()
-    for step in range(25):
-        killed_after(vm, step * whole / 20)
+    delays = [step * whole / 20 for step in range(25)]
+    while delays:
+        killed_after(vm, delays.pop(0))
         reached.add("pid" if os.path.exists(vm.pid) else "granted" if os.path.exists(f"{vm.dir}/granted") else "nothing")
         clear_up_after(vm)
         nothing_left(vm, disk)
+        if not delays and not {"pid", "nothing"} <= reached and (whole := whole * 2) < 120:
+            # A machine that has become slower or faster since the start that was measured.
+            delays = [0.0, whole]
     assert {"pid", "nothing"} <= reached, "the kills were spread over the whole start"
 
 

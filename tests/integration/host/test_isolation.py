@@ -258,7 +258,7 @@ def test_a_vm_leads_nobody_elsewhere_when_it_is_asked_to_stop(maker: Maker, plai
     vm = maker.define("web", maker.stub_spec("stay", stop=ask), ISOLATED, shutdown_timeout_s=1)
     assert plain.start([vm], soon()) == {}
     os.symlink(elsewhere, vm.api_socket)
-    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=120)
     assert f"asked as {UID}" in pathlib.Path(vm.vmm_log).read_text()
     assert elsewhere.read_text() == ""
     until(lambda: processes.recorded(vm) is None, "the VM is cleared up after")
@@ -303,7 +303,7 @@ def test_what_is_told_the_vmm_after_its_start_is_told_by_its_own_uid(maker: Make
 def test_nothing_is_mounted_for_the_host_to_see(maker: Maker) -> None:
     """The verb that expects a mount namespace of its own, called by hand without one."""
     vm = maker.define("web", maker.stub_spec("stay"), ISOLATED)
-    done = subprocess.run(["/bin/sh", vm.launch, "inside"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(["/bin/sh", vm.launch, "inside"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "no mount namespace of its own" in pathlib.Path(vm.problem).read_text()
     assert no_mounts_left(maker)

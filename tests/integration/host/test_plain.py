@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -33,10 +34,11 @@ def ended(maker: Maker, name: str) -> Exit:
 
 def test_a_vm_starts_is_found_and_is_killed(maker: Maker, plain: PlainSupervisor) -> None:
     vm = maker.define("web", maker.stub_spec("stay"))
+    before = time.time()
     assert plain.start([vm], soon()) == {}
     process = processes.current(vm)
     assert process is not None
-    assert abs(process.started_at - time.time()) < 5
+    assert before - 3 < process.started_at < time.time() + 3
     assert processes.memory_bytes(process.pid)
     until(lambda: pathlib.Path(vm.console_log).read_text() == "stub speaking: stay\n", "the console is written")
     until(lambda: "stub log" in pathlib.Path(vm.vmm_log).read_text(), "the log is written")
@@ -109,7 +111,7 @@ def test_a_vmm_without_a_socket_fails_at_the_deadline(maker: Maker, plain: Plain
         "web",
         LaunchSpec(argv=(str(maker.stub), "stay")),
     )
-    assert "has not made its socket vmm/api.sock within 3 s" in plain.start([vm], soon(3))["web"]
+    assert re.search(r"has not made its socket vmm/api\.sock within \d+ s", plain.start([vm], soon(5))["web"])
     assert processes.recorded(vm) is None
 
 
@@ -281,7 +283,7 @@ def test_what_comes_after_a_vm_is_left_to_the_task_that_removes_it(maker: Maker,
     if task == "was killed":
         pathlib.Path(vm.stopping).write_text("request 999999999 1\nremoving\n")
     for verb in (["stop"], ["ended", "abandoned"]):
-        subprocess.run(["/bin/sh", vm.launch, *verb], check=not recorded, timeout=20, env={"EXIT_CODE": "killed", "EXIT_STATUS": "KILL"})
+        subprocess.run(["/bin/sh", vm.launch, *verb], check=not recorded, timeout=120, env={"EXIT_CODE": "killed", "EXIT_STATUS": "KILL"})
     assert (events.last_exit(events.read(vm)) is not None) == recorded
     assert os.path.exists(vm.pid) != recorded
 
@@ -308,12 +310,12 @@ def test_what_runs_is_asked_to_stop_in_the_words_of_its_own_launch_file(maker: M
     assert plain.start([vm], soon()) == {}
     keep_former(vm.launch, vm.launch_running, "another")
     maker.define("web", maker.stub_spec("stay", stop=("/bin/sh", "-c", ": > asked-anew")), shutdown_timeout_s=1)
-    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=120)
     assert ended(maker, "web").signal == "SIGTERM"
     assert os.path.exists(f"{vm.run}/asked-as-before") and not os.path.exists(f"{vm.run}/asked-anew")
     assert plain.start([vm], soon()) == {}
     assert not os.path.exists(vm.launch_running)
-    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=20)
+    subprocess.run(["/bin/sh", vm.launch, "stop"], check=True, timeout=120)
     assert os.path.exists(f"{vm.run}/asked-anew")
 
 

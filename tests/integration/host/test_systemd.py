@@ -47,7 +47,7 @@ def host() -> t.Iterator[Host]:
 def test_inside(host: Host) -> None:
     here = pathlib.Path(__file__).parent
     done = host.python(
-        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY), str(here / "inside_systemd.py")], timeout_s=300, check=False
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY), str(here / "inside_systemd.py")], timeout_s=900, check=False
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

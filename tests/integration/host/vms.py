@@ -27,7 +27,7 @@ echo "stub log" >&2
 up() { while [ ! -e up ]; do sleep 0.02; done; sleep 0.3; }
 case $1 in
     stay) exec sleep 300 ;;
-    die) sleep 0.3; exit "$2" ;;
+    die) exit "$2" ;;
     exit) up; exit "$2" ;;
     kill) up; kill -"$2" $$ ;;
     up-then) up; shift; "$@"; exit $? ;;
