@@ -23,7 +23,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PLUGINS = pathlib.Path(__file__).resolve().parent / "callback_plugins"
 # Generous: it bounds what hangs, and a busy machine takes its time.
-RUN_S = 600.0
+RUN_S = 1500.0
 
 GREETING = "hello from the guest"
 
@@ -90,6 +90,9 @@ class Results:
 
 def task(title: str, module: str = "vmcp_vm", /, *, check: bool | None = None, environment: Tree | None = None, register: str = "", **options: t.Any) -> Tree:
     """A task of ours whose failure does not end the play. C(check): forced on or off."""
+    if "wait_for" in options and module in ("vmcp_vm", "vmcp_vms", "vmcp_console"):
+        # The default is for hosts that have nothing else to do.
+        options.setdefault("wait_timeout", 600)
     body: Tree = {"name": title, f"unkey.vmcp.{module}": options, "ignore_errors": True}
     if check is not None:
         body["check_mode"] = check
@@ -206,7 +209,7 @@ class Playground:
 
     def _left_behind(self) -> list[str]:
         # What we know of as last: a supervisor records the end of its VMM in a moment of its own.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (processes := processes_about(str(self.top))) and time.monotonic() < deadline:
             time.sleep(0.05)
         left = [f"process {pid}: {words}" for pid, words in processes.items()]
@@ -239,10 +242,16 @@ def processes_about(text: str) -> dict[int, str]:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
             if (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 continue
-            files = [os.readlink(link) for link in ((entry / "cwd"), *(entry / "fd").iterdir())]
-            if text in words or any(text in file for file in files):
+            if text in words or any(text in file for file in _opened(entry)):
                 found[int(entry.name)] = words
     return found
+
+
+def _opened(entry: pathlib.Path) -> t.Iterator[str]:
+    """A process's directory and files. One that it closes meanwhile hides none of the others."""
+    for link in (entry / "cwd", *(entry / "fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(link)
 
 
 def run_in_group(words: t.Sequence[str], environment: t.Mapping[str, str], deadline_s: float) -> subprocess.CompletedProcess[str]:
@@ -254,7 +263,7 @@ def run_in_group(words: t.Sequence[str], environment: t.Mapping[str, str], deadl
             output, _none = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            output, _none = process.communicate(timeout=10)
+            output, _none = process.communicate(timeout=60)
             raise AssertionError(f"not within {deadline_s:.0f} s: {' '.join(words)}\n{output}") from None
         except BaseException:
             # Whoever interrupts the run does not want to wait for it to end by itself.

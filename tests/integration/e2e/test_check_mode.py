@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tarfile
+import time
 import typing as t
 
 import pytest
@@ -150,7 +151,7 @@ def _only_looks_at_networks(ground: Playground, own: str, host: Namespace, kerne
     made = ground.play([task("network", "vmcp_network", **apps), task("between", "vmcp_network", **fabric), task("vm", name="web", state="present", **vm)])
     for name in ("network", "between", "vm"):
         made.ok(name)
-    before = _network_of(ground, host)
+    before = _settled(ground, host)
     asked = [
         task("policy", "vmcp_network", name="apps", isolate=False, egress={"default": "deny"}, forward=[{"host_port": 80, "vm": "web"}]),
         task("moved", "vmcp_network", name="apps", ipv4="10.80.0.254/24", allow_disruption="restart"),
@@ -172,6 +173,19 @@ def _only_looks_at_networks(ground: Playground, own: str, host: Namespace, kerne
     )
     for name in ("vm", "apps", "fabric"):
         ended.ok(name)
+
+
+def _settled(ground: Playground, host: Namespace) -> Tree:
+    """Once nothing moves any more: an interface's carrier is seen, and its addresses are found to be nobody else's, some time after they are made."""
+    deadline = time.monotonic() + 90
+    before = _network_of(ground, host)
+    while True:
+        time.sleep(2)
+        now = _network_of(ground, host)
+        if now == before:
+            return now
+        assert time.monotonic() < deadline, (before, now)
+        before = now
 
 
 def _network_of(ground: Playground, host: Namespace) -> Tree:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import socket as sockets
 import subprocess
 import time
 import typing as t
@@ -27,11 +28,16 @@ def start(backend: Vmm, top: pathlib.Path) -> tuple[subprocess.Popen[bytes], str
     words = [str(binary), "--api-sock", socket, "--id", "theirs"] if backend.backend == "firecracker" else [str(binary), "--api-socket", f"path={socket}"]
     with (top / "theirs.log").open("wb") as log:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=top)
-    deadline = time.monotonic() + 20
-    while not pathlib.Path(socket).exists():
+    deadline = time.monotonic() + 90
+    while not _is_served(socket):
         assert time.monotonic() < deadline and process.poll() is None, (top / "theirs.log").read_text()
         time.sleep(0.02)
     return process, socket
+
+
+def _is_served(path: str) -> bool:
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 @pytest.mark.parametrize("name", ["firecracker", "cloudhypervisor"])
@@ -43,7 +49,7 @@ def test_a_vmm_of_somebody_else(ground: Playground, name: str, guest: t.Callable
         assert process.poll() is None, "the VMM's process is its owner's"
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
     assert not pathlib.Path(ground.state).exists() and not pathlib.Path(ground.run_dir).exists(), "nothing of it is stored"
 
 

@@ -20,7 +20,7 @@ def kill(registered: str) -> Tree:
 def until(title: str, condition: str) -> Tree:
     """Asks until C(condition) on C(seen), the VM's element of vmcp_vm_info, holds."""
     asked = task(title, "vmcp_vm_info", names=["end"], gather=["events"], register="found")
-    return {**asked, "until": condition.replace("seen.", "found.vms[0]."), "retries": 60, "delay": 0.25}
+    return {**asked, "until": condition.replace("seen.", "found.vms[0]."), "retries": 300, "delay": 0.25}
 
 
 def test_a_vmm_that_is_killed(ground: Playground, backend: Vmm, guest: t.Callable[..., str]) -> None:
@@ -29,7 +29,8 @@ def test_a_vmm_that_is_killed(ground: Playground, backend: Vmm, guest: t.Callabl
         [
             task("boot", state="running", register="boot", **given),
             kill("boot.vm.pid"),
-            until("crashed", "seen.state == 'crashed'"),
+            # Its end is written down, by another process, some time after its process is gone.
+            until("crashed", "seen.state == 'crashed' and seen.last_exit.reason == 'crash'"),
             task("present", **given),
             task("shutdown", name="end", state="shutdown"),
             task("again", name="end", state="running", restart_policy={"on_crash": "restart", "max_per_hour": 1}, register="again"),
@@ -37,7 +38,7 @@ def test_a_vmm_that_is_killed(ground: Playground, backend: Vmm, guest: t.Callabl
             until("back", "seen.pid not in [none, again.vm.pid]"),
             task("is found as it is", state="running", **given),
             kill("found.vms[0].pid"),
-            until("limit", "seen.state == 'crashed'"),
+            until("limit", "seen.state == 'crashed' and seen.events[-1].event == 'restart_limit'"),
         ]
     )
     (vm,) = results.ok("crashed")["vms"]
@@ -101,7 +102,7 @@ def test_a_graceful_shutdown_is_the_guests_own(ground: Playground, name: str, gu
         [
             task("boot", state="running", **given),
             task("pause", name="end", state="paused"),
-            task("shut down", name="end", state="shutdown"),
+            task("shut down", name="end", state="shutdown", shutdown_timeout=300),
             task("console", "vmcp_console", name="end"),
         ]
     )
@@ -109,7 +110,7 @@ def test_a_graceful_shutdown_is_the_guests_own(ground: Playground, name: str, gu
     ended = results.ok("shut down")
     assert (ended["actions"], ended["vm"]["stop_reason"]) == (["shutdown"], "request")
     assert "goodbye" in results.ok("console")["lines"], "a paused guest is resumed, or it could not hear"
-    assert ended.seconds < 25, "the grace was not used up"
+    assert ended.seconds < 200, "the grace was not used up"
 
 
 def test_linux_shuts_down_by_its_power_button(ground: Playground, qemu: Vmm) -> None:
@@ -121,7 +122,7 @@ def test_linux_shuts_down_by_its_power_button(ground: Playground, qemu: Vmm) -> 
     results = ground.play(
         [
             task("boot", state="running", kernel_args="console=ttyS0 panic=-1 no_timer_check quiet", wait_for=[{"console": "hello from linux"}], **given),
-            task("shut down", name="linux", state="shutdown", shutdown_timeout=60),
+            task("shut down", name="linux", state="shutdown", shutdown_timeout=400),
             task("console", "vmcp_console", name="linux"),
         ]
     )

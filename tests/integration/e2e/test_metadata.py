@@ -23,7 +23,7 @@ OTHER = "another-secret-altogether"
 
 
 def ip(*words: str) -> str:
-    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def why_no_namespace() -> str | None:

@@ -78,8 +78,8 @@ def test_a_vm_and_many_through_one_interpreter(mitogen: Playground, defaults: Tr
             task("would restart", check=True, name="one", memory="192M", allow_disruption="restart"),
             task("info", "vmcp_vm_info", names=["one"]),
             task("many would start", "vmcp_vms", check=True, vms=[{**fleet, "state": "running"}], overcommit=True),
-            task("many start", "vmcp_vms", vms=[{**fleet, "state": "running"}], overcommit=True, wait_timeout=60),
-            task("many same", "vmcp_vms", vms=[{**fleet, "state": "running"}], overcommit=True, wait_timeout=60),
+            task("many start", "vmcp_vms", vms=[{**fleet, "state": "running"}], overcommit=True, wait_timeout=600),
+            task("many same", "vmcp_vms", vms=[{**fleet, "state": "running"}], overcommit=True, wait_timeout=600),
             task("console", "vmcp_console", name="fn-1", lines=5),
             task("stop", name="one", state="shutdown", shutdown_timeout=0),
             task("stop again", name="one", state="shutdown"),
@@ -139,7 +139,7 @@ def bare(mitogen: Playground, python: pathlib.Path, top: pathlib.Path) -> Playgr
         pytest.skip("only root can have an /opt of its own")
     if pathlib.Path(sys.base_prefix).is_relative_to("/opt"):
         pytest.skip(f"an empty /opt would hide the Python of these tests, {sys.base_prefix}")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(top / "bare")], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(top / "bare")], check=True, timeout=600)
     mitogen.modules_python = str(top / "bare" / "bin" / "python")
     mitogen.prefix = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", 'mount -t tmpfs none /opt && exec "$@"', "sh")
     return mitogen

@@ -35,13 +35,13 @@ def test_conditions(ground: Playground, qemu: Vmm, guest: t.Callable[..., str], 
     results = ground.play(
         [
             wait("check", unmet, check=True),
-            wait("unmet at boot", {"console": GREETING}, unmet, wait_timeout=2),
+            wait("unmet at boot", {"console": GREETING}, unmet, wait_timeout=12),
             task("left as it is", "vmcp_vm_info", names=["wait"]),
             wait("unmet again", unmet, wait_timeout=1),
             wait("met", *met),
             {"name": "take the file away", "ansible.builtin.file": {"path": str(mark), "state": "absent"}},
             wait("remembered", *met),
-            wait("forgotten with the boot", *met, state="restarted", wait_timeout=2),
+            wait("forgotten with the boot", *met, state="restarted", wait_timeout=12),
             wait("not a condition", "runing", {"tcp": 22}, {"console": "("}, {"file": "relative"}, {"tcp": 0, "host": "a b"}),
         ]
     )

@@ -23,7 +23,7 @@ _TRIFLES: dict[str, dict[str, t.Any]] = {
     "vmcp_image": {"name": "nobody", "state": "absent"},
     "vmcp_disk": {"name": "nobody", "state": "absent"},
 }
-DEADLINE_S = 60
+DEADLINE_S = 400
 # The last line that a module prints is its result; warnings of libraries may come before.
 
 
@@ -107,7 +107,7 @@ class BuiltModule:
     def stop(self) -> None:
         assert self._zygote.stdin
         self._zygote.stdin.close()
-        self._zygote.wait(timeout=10)
+        self._zygote.wait(timeout=120)
 
 
 def build(directory: pathlib.Path, name: str = "vmcp_vm", prefix: t.Sequence[str] = ()) -> BuiltModule:
@@ -116,7 +116,7 @@ def build(directory: pathlib.Path, name: str = "vmcp_vm", prefix: t.Sequence[str
     assert not ground.ad_hoc(name, **_TRIFLES[name]).failed
     # Twice, where the host had not got the code yet: they are the same.
     built = next(directory.glob(f"ansible/tmp/**/AnsiballZ_{name}.py"))
-    subprocess.run([sys.executable, str(built), "explode"], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, str(built), "explode"], check=True, capture_output=True, timeout=300)
     exploded = built.parent / "debug_dir"
     arguments = json.loads((exploded / "args").read_text())["ANSIBLE_MODULE_ARGS"]
     return BuiltModule(exploded, {key: value for key, value in arguments.items() if key.startswith("_ansible_")}, name, prefix)

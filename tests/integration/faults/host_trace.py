@@ -29,12 +29,18 @@ def trace(ground: Playground) -> dict[str, t.Any]:
     allocations = pathlib.Path(ground.state, "allocations.json")
     return {
         # Not the locks, which are never removed.
-        "files": sorted(str(path) for directory in (ground.state, ground.run_dir) for path in pathlib.Path(directory).glob("**/*")),
+        "files": sorted(path for directory in (ground.state, ground.run_dir) for path in _below(directory)),
         "mounts": [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if f"{ground.top}/" in line],
         "taps": _taps_of(ground),
         "processes": _supervised(ground),
         "allocated": json.loads(allocations.read_text())["vms"] if allocations.exists() else {},
     }
+
+
+def _below(directory: str) -> t.Iterator[str]:
+    """Everything. What goes away meanwhile is no error to os.walk."""
+    for top, directories, files in os.walk(directory):
+        yield from (os.path.join(top, name) for name in (*directories, *files))
 
 
 def _supervised(ground: Playground) -> dict[int, str]:

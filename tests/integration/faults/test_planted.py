@@ -33,7 +33,7 @@ def as_vm(ground: Playground, name: str, script: str) -> None:
     """What a VMM that was broken into could do: a command with the rights of the VM's uid."""
     uid = definition(ground, name)["generated"]["uid"]
     words = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--", "sh", "-ec", script]
-    subprocess.run(words, cwd=f"{ground.run_dir}/{name}/vmm", check=True, timeout=10)
+    subprocess.run(words, cwd=f"{ground.run_dir}/{name}/vmm", check=True, timeout=60)
 
 
 def test_a_socket_that_the_vms_uid_replaces(ground: Playground, module: BuiltModule, given: Tree, top: pathlib.Path) -> None:
@@ -144,7 +144,7 @@ def test_a_pid_that_is_somebody_elses(ground: Playground, module: BuiltModule, g
     file = pathlib.Path(ground.run_dir, NAME, "pid")
     _pid, ticks, boot, host_boot, _rest = file.read_text().split()
     module.run(path=ground.path, name=NAME, state="shutdown", shutdown_timeout=0).ok()
-    with subprocess.Popen(["sleep", "60"]) as innocent:
+    with subprocess.Popen(["sleep", "600"]) as innocent:
         theirs = pathlib.Path(f"/proc/{innocent.pid}/stat").read_text().rpartition(")")[2].split()[19]
         lines = {
             "start time": f"{innocent.pid} {ticks} {boot} {host_boot}\n",
@@ -206,12 +206,12 @@ def small(ground: Playground) -> t.Iterator[pathlib.Path]:
     """The state directory on a file system of 256 KiB."""
     point = pathlib.Path(ground.state)
     point.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0711", "vmcp-test", str(point)], check=True, timeout=10)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0711", "vmcp-test", str(point)], check=True, timeout=60)
     try:
         yield point
     finally:
         shutil.rmtree(point / "vms", ignore_errors=True)
-        subprocess.run(["umount", "--lazy", str(point)], check=True, timeout=10)
+        subprocess.run(["umount", "--lazy", str(point)], check=True, timeout=60)
 
 
 def fill(point: pathlib.Path) -> pathlib.Path:

@@ -170,7 +170,7 @@ _POOR_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes mount namespaces")
 def test_a_host_where_nothing_is_installed(ground: Playground, top: pathlib.Path, guest: t.Callable[..., str]) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(top / "venv")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(top / "venv")], check=True, timeout=300)
     ground.modules_python = str(top / "venv" / "bin" / "python")
     everywhere = os.pathsep.join((os.environ["PATH"], "/usr/local/sbin", "/usr/sbin", "/sbin"))
     there = {os.path.realpath(path) for program in _HIDDEN if (path := shutil.which(program, path=everywhere))}
