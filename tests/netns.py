@@ -31,10 +31,10 @@ class Namespace:
         """Words before a command."""
         return ("ip", "netns", "exec", self.name)
 
-    def try_(self, *words: str, given: str = "", timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+    def try_(self, *words: str, given: str = "", timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*self.prefix, *words], input=given, capture_output=True, text=True, timeout=timeout_s, check=False)
 
-    def run(self, *words: str, given: str = "", timeout_s: float = 30) -> str:
+    def run(self, *words: str, given: str = "", timeout_s: float = 90) -> str:
         done = self.try_(*words, given=given, timeout_s=timeout_s)
         assert done.returncode == 0, f"{self.name}: {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -76,7 +76,7 @@ class Namespace:
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while self.pids() and time.monotonic() < deadline:
             time.sleep(0.02)
         subprocess.run(["ip", "netns", "del", self.name], check=True)

@@ -24,7 +24,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.model.config import VmC
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.tests import guests, linux_guest
 from ansible_collections.unkey.vmcp.tests.contract.vmm_process import Started
-from ansible_collections.unkey.vmcp.tests.waiting import soon, until
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, soon, until
 
 BINARY = shutil.which("qemu-system-x86_64")
 needs_qemu = pytest.mark.skipif(BINARY is None, reason="real QEMU not run: there is no qemu-system-x86_64 on PATH")

@@ -53,7 +53,7 @@ def member(number: int | str, **more: t.Any) -> Member:
 
 
 def soon() -> float:
-    return time.monotonic() + 20
+    return time.monotonic() + 200
 
 
 def elements(host: Namespace, store: NetworkStore, family: str, name: str) -> list[t.Any]:

@@ -48,7 +48,7 @@ def test_a_guest_answers_for_its_own_address_only(guest: tuple[Namespace, Namesp
     monkeypatch.setattr(Neighbour, "_own_mac", lambda self: bytes.fromhex(own.replace(":", "")))
     assert not answered(host, MAC, [address], 0.5), "nobody has it yet"
     made.run("ip", "addr", "add", f"{address}/{'64' if ':' in address else '24'}", "dev", "eth0", *(["nodad"] if ":" in address else []))
-    assert answered(host, MAC, [address], 10)
+    assert answered(host, MAC, [address], 60)
     assert not answered(host, "02:00:00:00:00:08", [address], 0.5), "somebody else has it"
 
 

@@ -11,11 +11,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 import typing as t
 
-from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, OUTSIDE, Ground, eventually, reaches, resolve, serve
+from ansible_collections.unkey.vmcp.tests.integration.network.ground import HOST_OUTSIDE, OUTSIDE, Ground, is_kept_from, reaches, resolve, serve
 from ansible_collections.unkey.vmcp.tests.netns import Namespace
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, until
 
 APPS: dict[str, t.Any] = {"ipv4": "10.80.0.1/24", "nat": True, "dhcp": True, "forward": [{"host_port": 8080, "vm": "web", "vm_port": 80}]}
 FABRIC: dict[str, t.Any] = {"kind": "vxlan", "vxlan": {"id": 90, "peers": [HOST_OUTSIDE, OUTSIDE]}, "ipv4": "10.90.0.0/24"}
@@ -59,7 +59,14 @@ def passes(ground: Ground) -> dict[str, bool]:
         "neighbour": lambda: web.pings(other.address),
     }
     seen = {what: eventually(look) for what, look in looks.items()}
-    return {**seen, "what the host has not opened": web.reaches("10.80.0.1", 2222)}
+    return {**seen, "what the host has not opened": not web.is_kept_from("10.80.0.1", 2222)}
+
+
+def eventually(holds: t.Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
+    try:
+        return bool(until(holds, "what is looked at", timeout_s))
+    except AssertionError:
+        return False
 
 
 def _resolves(inside: Namespace) -> bool:
@@ -91,7 +98,7 @@ def firewalld(ground: Ground) -> dict[str, t.Any]:
     seen: dict[str, t.Any] = {"policy": shell("firewall-cmd --get-default-zone").strip()}
     seen["made"] = ground.network(**APPS)["actions"]
     populate(ground)
-    seen["out at first"] = ground.vms[0].reaches(OUTSIDE, 9000)
+    seen["out at first"] = not ground.vms[0].is_kept_from(OUTSIDE, 9000)
     (warning,) = ground.warnings
     shell(commands(warning))
     shell("systemctl restart firewalld")
@@ -103,7 +110,7 @@ def firewalld(ground: Ground) -> dict[str, t.Any]:
     (warning,) = ground.warnings
     seen["a peer needs"] = commands(warning)
     shell(commands(warning))
-    seen["a peer after the commands"] = peer.gets_in(30.0)
+    seen["a peer after the commands"] = peer.gets_in(PATIENCE_S)
     ground.warnings.clear()
     seen["and then a vxlan"] = [ground.network("fabric", **FABRIC)["actions"], ground.warnings]
     return seen
@@ -124,7 +131,7 @@ class Peer:
 
         def answered() -> bool:
             self.inside.try_("ip", "neigh", "flush", "dev", "vx90")
-            reaches(self.inside, self.gateway, 9)
+            is_kept_from(self.inside, self.gateway, 9)
             found = json.loads(self.inside.run("ip", "-j", "neigh", "show", "dev", "vx90") or "[]")
             return any("lladdr" in entry for entry in found)
 
@@ -157,9 +164,7 @@ def main(which: str) -> None:
             vm.inside.remove()
         outside.remove()
         ground.host.remove()
-    deadline = time.monotonic() + 20
-    while "vn-" in shell("ip link show") and time.monotonic() < deadline:
-        time.sleep(0.1)
+    eventually(lambda: "vn-" not in shell("ip link show"))
     seen["left"] = shell("nft list ruleset | grep -F vmcp- || true; ip -o link show | grep -F vn- || true")
     print(json.dumps(seen))
 
