@@ -91,7 +91,7 @@ class Users:
         found = []
         for name in listed(self._layout.vms):
             vm = self._layout.vm(name)
-            if any(spelled in self._text(path) for path in (vm.definition, vm.booted)):
+            if any(spelled in self._text(path) for path in (vm.definition, vm.definition_next, vm.booted)):
                 found.append(f"vm:{name}")
         if self._layout.is_system and spelled in self._text(HOST_JSON):
             found.append(f"host defaults ({HOST_JSON})")

@@ -78,12 +78,22 @@ private() { # verb...
     exec /bin/sh "$dir/launch" "$@"
 }
 
+# What follows this file (C(following)) and did not get its name, because power was lost or a task was killed. A task may be about to do the same.
+settle() {
+    for file in $beside; do
+        place=$dir/$file
+        [ ! -e "$place.follows-$follows" ] || mv -f -- "$place.follows-$follows" "$place" || [ ! -e "$place.follows-$follows" ]
+    done
+}
+
 run_vmm() {
     step='make the run-time directories'
     trap 'fail "The VMM was not started: could not $step. See the end of $dir/vmm.log"' EXIT
     [ -d "$run_root" ] || (umask 022 && mkdir -p -- "$run_root")
     [ -d "$run" ] || mkdir -m 0711 -- "$run"
     if running; then trap - EXIT; echo "$name: runs already as process $pid" >&2; exit 1; fi
+    step='give the last change its names'
+    [ -z "$follows" ] || settle
     exec </dev/null >> "$dir/vmm.log" 2>&1
     step='clear up after the last run'
     if [ -e "$run/pid" ] || [ -e "$run/taps" ] || [ -e "$run/limits" ] || [ -e "$dir/granted" ]; then clear_up; rm -f -- "$run/pid"; fi
@@ -191,6 +201,7 @@ esac
 case ${1-} in
     run) private inside ;;
     inside) run_vmm ;;
+    settle) settle ;;
     supervise) supervise "${2-}" "${3-}" ;;
     stop) stop_vmm ;;
     ended) ended "${2-plain}" ;;

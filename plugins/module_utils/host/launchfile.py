@@ -5,7 +5,8 @@
 
 The supervisors call it with a verb: C(inside) (in a mount namespace of its own: prepare, drop privileges, become the VMM, whose pid is the
 shell's), C(supervise) (start it as a child, and see to its end), C(stop) (host shutdown, C(systemctl stop)), C(ended) (record the exit, clear up,
-restart by policy), C(clear) (only clear up). C(run) is C(inside) with the namespace made first, for a person who looks for a fault.
+restart by policy), C(clear) (only clear up), C(settle) (give names to what follows it, see C(following), as every start does first). C(run) is
+C(inside) with the namespace made first, for a person who looks for a fault.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def render(
         _refuse_places_of_vms(layout, spec, console_path)
     jailer = spec.jailer if isolation.uid is not None and spec.jailer else None
     variables = {
+        "follows": "",  # see C(following)
+        "beside": " ".join(("policy", *sorted(spec.documents))),
         "name": layout.name,
         "dir": layout.dir,
         "run": layout.run,

@@ -34,6 +34,11 @@ class VmLayout:
         return f"{self.dir}/vm.json"
 
     @property
+    def definition_next(self) -> str:
+        """What C(vm.json) is to become, until it has: see C(following)."""
+        return f"{self.dir}/vm.json.next"
+
+    @property
     def launch(self) -> str:
         """The shell file that starts, boots, stops and clears up after the VMM; root-owned, 0600."""
         return f"{self.dir}/launch"

@@ -34,7 +34,8 @@ def records_of_vms(layout: Layout) -> tuple[dict[str, Record], list[str]]:
         body = _body(f"{directory}/vm.json")
         if body is None and os.path.lexists(f"{directory}/vm.json"):
             unread.append(name)
-        record = {**_owner(f"{directory}/data"), **_record(body or {})}
+        # What a change that was cut off gave it is its own, too: it may have been made (see following).
+        record = {**_owner(f"{directory}/data"), **_record(body or {}), **_record(_body(f"{directory}/vm.json.next") or {})}
         if record:
             records[name] = {**record, **records.get(name, {})}
     return records, unread

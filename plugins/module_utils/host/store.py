@@ -17,6 +17,7 @@ from ..errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Vi
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN
 from .files import keep_former, os_errors, read_json, read_text, remove, write_atomic
+from .following import definition_text
 from .processes import current
 from .trees import ensure_dir, give_below
 
@@ -74,8 +75,9 @@ class Store:
 
     def read(self, name: str, path: str) -> Definition | None:
         """A definition of the VM, in one of its files. As C(load)."""
+        vm = self.layout.vm(name)
         try:
-            text = read_text(path, trusted=True)
+            text = definition_text(vm) if path == vm.definition else read_text(path, trusted=True)
         except FileNotFoundError:
             return None
         definition = Definition.from_json(text, path)

@@ -10,6 +10,7 @@ files one C(syncfs) does what an C(fsync) for each would.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -36,9 +37,13 @@ class Writing:
 
     def __init__(self) -> None:
         self.temporaries: dict[int, list[tuple[str, str]]] = {rank: [] for rank in RANKS}
+        self.late: list[tuple[str, str]] = []
 
-    def add(self, file: FileText, rank: int = 0) -> None:
-        self.temporaries[rank].append((write_temporary(file.path, file.text, mode=file.mode, gid=file.gid), file.path))
+    def add(self, file: FileText, rank: int = 0, until: t.Optional[str] = None) -> None:
+        """C(until): the name that it has until all have theirs; a loss of power may leave it that, so somebody else must know it by it."""
+        self.temporaries[rank].append((write_temporary(file.path, file.text, mode=file.mode, gid=file.gid), until or file.path))
+        if until is not None:
+            self.late.append((until, file.path))
 
     def add_if_different(self, file: FileText) -> None:
         if not is_as(file.path, file.text, file.mode, file.gid):
@@ -72,6 +77,11 @@ def commit(writings: t.Sequence[Writing], root: str) -> None:
             for writing in writings:
                 writing.abandon()
             raise
+        for writing in writings:
+            for until, path in writing.late:
+                # Whoever knows it by that name may have given it its own by now.
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(until, path)
 
 
 def _sync(paths: t.Sequence[str], sync_one: t.Callable[[str], None], root: str, few: bool) -> None:

@@ -16,7 +16,7 @@ from ..host.writing import FileText, Writing, are_few, commit
 from ..model.definition import Definition
 from ..model.words import REPLACES_LABEL
 from .clones import make_disks, make_seed
-from .launching import Launch, allocation_request, launch_of, ready_for, with_allocation
+from .launching import Launch, add_launch, allocation_request, launch_of, with_allocation
 from .live import start_with_host
 from .managed_files import ManagedFiles
 from .path_users import PathUsers, fresh_paths
@@ -158,21 +158,19 @@ def _prepare(context: Context, work: Work, given: allocations.Allocation, facts:
     store, vm = context.store, work.vm
     definition = with_allocation(work.wanted(), given, context.root, facts)
     store.ensure_dirs(vm, definition.generated.get("uid"), sync=sync)
+    secrets: list[FileText] = []
     if work.plan.metadata is not None:
         text, digests = store.secrets_text(work.name, {**store.secrets(work.name), **work.plan.metadata})
         fresh: dict[str, t.Any] = {f"{name}_digest": digests[name] for name in work.plan.metadata}
         definition = dataclasses.replace(definition, **fresh)
-        writing.add(FileText(vm.secrets, text))
+        secrets.append(FileText(vm.secrets, text))
     launch = _launch(context, work, definition)
-    ready_for(vm, launch)
-    for file in launch.files:
-        writing.add_if_different(file)
     if "cloud_init" in (work.plan.metadata or {}):
         make_seed(work, definition, work.plan.metadata["cloud_init"], sync=sync)
     definition = make_disks(context, work, definition, sync=sync)
     text = definition.to_json()
     store.keep_booted(work.name, text)
-    writing.add(FileText(vm.definition, text), rank=1)
+    add_launch(writing, vm, launch, text, secrets, stored=False)
     return definition
 
 

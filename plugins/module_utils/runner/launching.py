@@ -11,10 +11,10 @@ import typing as t
 from ..backends.port import Isolation
 from ..backends.registry import driver
 from ..errors import FailedPrecondition, InvalidArgument, Violation
-from ..host import allocations, files, launchfile, processes
+from ..host import allocations, files, following, launchfile, processes
 from ..host.host_json import HostDefaults
 from ..host.store import Store
-from ..host.writing import FileText
+from ..host.writing import FileText, Writing, commit
 from ..model.cloud_init import for_mmds
 from ..model.definition import Definition
 from ..model.resolving import resolved
@@ -47,11 +47,23 @@ class Launch:
         return self.files[-1].text
 
 
-def write_launch(vm: VmLayout, launch: Launch) -> None:
-    """Files that are the same already are left alone."""
+def write_launch(vm: VmLayout, launch: Launch, definition: Definition) -> None:
+    """Of a definition that is stored. Files that are the same already are left alone."""
+    following.settle(vm)
+    writing = Writing()
+    try:
+        add_launch(writing, vm, launch, definition.to_json())
+    except BaseException:
+        writing.abandon()
+        raise
+    commit([writing], vm.dir)
+
+
+def add_launch(writing: Writing, vm: VmLayout, launch: Launch, definition: str, secrets: t.Sequence[FileText] = (), *, stored: bool = True) -> None:
+    """C(definition): the text of C(vm.json). C(stored): it stands there already."""
     ready_for(vm, launch)
-    for file in launch.files:
-        files.write_if_different(file.path, file.text, mode=file.mode, gid=file.gid)
+    new = None if stored else FileText(vm.definition, definition)
+    following.write_all(writing, vm, (*secrets, *launch.files[:-1]), launch.files[-1], definition.encode(), new)
 
 
 def ready_for(vm: VmLayout, launch: Launch) -> None:
@@ -59,7 +71,7 @@ def ready_for(vm: VmLayout, launch: Launch) -> None:
     if launch.log and launch.uid is not None:
         files.ensure_file(vm.vmm_log, 0o600, launch.uid)
     if processes.current(vm) is not None:
-        files.keep_former(vm.launch, vm.launch_running, launch.text)
+        files.keep_former(vm.launch, vm.launch_running, following.followed(launch.text, following.told(vm)))
 
 
 def told_metadata(definition: Definition, secrets: t.Mapping[str, t.Any]) -> t.Any:

@@ -47,7 +47,7 @@ def start(context: Context, works: t.Sequence[Work]) -> None:
         if not work.launch_is_written:
             # An earlier run may have been cut off between the launch file and the definition.
             definition = as_networks_are(work.wanted())
-            write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name)))
+            write_launch(work.vm, launch_of(work.vm, definition, context.store.secrets(work.name)), definition)
             if definition != work.wanted():
                 context.store.save(definition)
                 work.definition = definition

@@ -10,6 +10,7 @@ import typing as t
 from ..call import Call, Outcome
 from ..errors import FailedPrecondition, InvalidArgument, VmcpError
 from ..host import files, locks
+from ..host.following import settle
 from ..host.layout import Layout
 from ..host.store import Store
 from ..planner.situation import Situation
@@ -96,6 +97,7 @@ class _Task:
             self._warn(plan)
             return self._report(found, plan, None, None)
         with locks.held(self.vm.lock, f"vmcp_vm {self.name} state={self.request.option('state')}", self.request.option("lock_timeout"), self._say_wait):
+            settle(self.vm)
             found, plan, planning = self._plan()
             self._warn(plan)
             self._refuse_lacks(plan)

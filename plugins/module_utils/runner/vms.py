@@ -17,6 +17,7 @@ import typing as t
 from ..call import Call, Outcome
 from ..errors import InvalidArgument, Violation, VmcpError
 from ..host import locks
+from ..host.following import settle
 from ..host.layout import Layout
 from ..host.store import Store, unfinished
 from ..model.entries import Entries, Entry, read_entries
@@ -74,6 +75,8 @@ class _Task:
         names = [*(entry.name for entry in rest), *going.names]
         what = f"vmcp_vms of {len(names)} VMs"
         with locks.vm_locks(self.store.layout, names, what, self.call.options["lock_timeout"], self._say_wait):
+            for name in names:
+                settle(self.store.layout.vm(name))
             # Somebody else may have had one of them until now.
             planned.going = self._surplus(among=going.names) if going.names else going
             planned.make()

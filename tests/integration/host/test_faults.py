@@ -18,6 +18,7 @@ from vms import NOT_ISOLATED, STUB, Maker
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec, TapUse
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import events, processes
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.following import followed, settle
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout, VmLayout
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors import plain as plain_supervisor
@@ -142,6 +143,24 @@ def small(tmp_path: pathlib.Path) -> t.Iterator[Maker]:
         yield Maker(Layout(str(point / "state"), str(tmp_path / "run")), stub)
     finally:
         subprocess.run(["umount", "--lazy", str(point)], check=True, timeout=10)
+
+
+def test_a_start_gives_names_to_what_follows_its_launch_file(maker: Maker) -> None:
+    """Power was lost when that had its name, and the rest had not; and once before, when it had not."""
+    doc = pathlib.Path(maker.layout.vm("web").document("doc"))
+    vm = maker.define("web", maker.stub_spec("read", str(doc), documents={"doc": "old"}))
+    launch = pathlib.Path(vm.launch)
+    launch.write_text(followed(launch.read_text(), "ab" * 8))
+    follows, stray = (doc.with_name(f"doc.follows-{by * 8}") for by in ("ab", "cd"))
+    follows.write_text("the new document")
+    stray.write_text("of a change that was not made")
+    plain = PlainSupervisor(maker.layout)
+    assert plain.start([vm], soon(60)) == {}
+    until(lambda: os.path.exists(vm.console_log) and "the new document" in pathlib.Path(vm.console_log).read_text(), "the VMM reads the new one", 60)
+    assert not follows.exists() and stray.exists(), "the next task removes what follows nothing"
+    settle(vm)
+    assert not stray.exists() and doc.read_text() == "the new document"
+    plain.kill(vm, soon(60))
 
 
 def fill(directory: str) -> str:

@@ -1,19 +1,23 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host loses power at any point of a task: every VM is found as before or after it, and the task run again ends where it would have."""
+"""The host loses power at any point of a task: every VM is found, and is started by its launch file alone, as before the task or as after it; and the task
+run again ends where it would have."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
+import subprocess
 import typing as t
 
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.writing import are_few
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
+from ansible_collections.unkey.vmcp.tests.cases import FIXTURES
 from ansible_collections.unkey.vmcp.tests.hosts.small import Host, Tree, small_host
 from ansible_collections.unkey.vmcp.tests.power_loss import State, look, possible_states, put, record
 
@@ -33,9 +37,9 @@ def plain(definition: Definition | None) -> Definition | None:
 def go_through(host: Host, task: Tree, at_least: int) -> None:
     """Records the task, and finds the host in every state that a loss of power in its midst may leave."""
     other, other_table = host.store.load("other"), host.table()["other"]
-    before, start = host.store.load("web"), look(host.state)
+    before, start, before_files = host.store.load("web"), look(host.state), started_from(host, "web")
     made = record(host.state, lambda: host.task(**task))
-    after = host.store.load("web")
+    after, after_files = host.store.load("web"), started_from(host, "web")
     assert plain(before) != plain(after)
     states = 0
     for count, found in possible_states(made):
@@ -47,6 +51,9 @@ def go_through(host: Host, task: Tree, at_least: int) -> None:
         web = host.store.load("web")
         assert web in (before, after), where
         if web is not None:
+            wanted, booted = (before_files if web == before else after_files), started_from(host, "web")
+            assert booted == wanted or (after is None and not booted["launch"]), f"started as another than it is said to be, {where}"
+            assert host.store.load("web") == web, where
             given = host.table()["web"]
             assert (web.generated["uid"], web.generated["cid"]) == (given.get("uid"), given["cid"]), f"given out before it was used, {where}"
         host.task(**task)
@@ -79,9 +86,27 @@ def test_a_first_definition_of_all(host: Host) -> None:
         assert host.store.names() == ["web"] and host.task(**host.given)["changed"] is False
 
 
-def test_an_update(host: Host) -> None:
+@pytest.mark.parametrize("launch", ["of this version", "of a released version"])
+def test_an_update(host: Host, launch: str) -> None:
+    """Of all that a VM is started from, and of what is said of it alone."""
     host.task(**host.given, metadata={"key": "secret"})
-    go_through(host, {**host.given, "memory": "256M", "vcpus": 2, "labels": {"a": "b"}, "metadata": {"key": "other"}}, at_least=8)
+    if launch == "of a released version":
+        # It knows nothing of files that follow it.
+        pathlib.Path(host.store.layout.vm("web").launch).write_text((FIXTURES / "launch" / "1" / "bare.launch.txt").read_text())
+    other = host.kernel.with_name("other-kernel")
+    shutil.copy(host.kernel, other)
+    policy = {"on_crash": "restart", "max_per_hour": 2}
+    asked = {"kernel": str(other), "memory": "256M", "vcpus": 2, "labels": {"a": "b"}, "metadata": {"key": "other"}, "restart_policy": policy}
+    go_through(host, {**host.given, **asked}, at_least=50)
+
+
+def test_an_update_that_launch_files_say_nothing_of(host: Host) -> None:
+    host.task(**host.given)
+    launch = pathlib.Path(host.store.layout.vm("web").launch)
+    inode = launch.stat().st_ino
+    host.task(**host.given, labels={"a": "b"})
+    assert launch.stat().st_ino == inode, "it is left alone"
+    go_through(host, {**host.given, "labels": {"c": "d"}}, at_least=3)
 
 
 @pytest.mark.parametrize("keep", [[], ["disks"]])
@@ -108,10 +133,10 @@ def test_many_in_one_task(host: Host, what: str) -> None:
     }[what]
     if what != "creation":
         host.tasks(**made)
-    other, before, before_files = host.store.load("other"), [host.store.load(name) for name in MANY], launch_files(host)
+    other, before, before_files = host.store.load("other"), [host.store.load(name) for name in MANY], [started_from(host, name) for name in MANY]
     recorded = record(host.state, lambda: host.tasks(**asked))
     assert what == "removal" or any(done.what == "sync_all" for done in recorded.done)
-    after, after_files = [host.store.load(name) for name in MANY], launch_files(host)
+    after, after_files = [host.store.load(name) for name in MANY], [started_from(host, name) for name in MANY]
     states = 0
     for count, found in possible_states(recorded, every=3):
         states += 1
@@ -119,24 +144,27 @@ def test_many_in_one_task(host: Host, what: str) -> None:
         host.lose_power()
         where = f"after {count} of {len(recorded.done)}: {sorted(found)}"
         assert host.store.load("other") == other, where
-        files = launch_files(host)
         for index, name in enumerate(MANY):
             now = host.store.load(name)
             assert now in (before[index], after[index]), where
             if now is not None:
-                for at, file in enumerate(files[index]):
-                    follows = {after_files[index][at]} | (set() if now == after[index] else {before_files[index][at]})
-                    assert file in follows, f"new without what follows from it, {where}"
+                wanted = before_files[index] if now == before[index] else after_files[index]
+                assert started_from(host, name) == wanted, f"started as another than it is said to be, {where}"
         host.tasks(**asked)
         assert [plain(host.store.load(name)) for name in MANY] == list(map(plain, after)), where
         assert host.tasks(**asked)["changed"] is False and host.store.load("other") == other, where
     assert states >= 40, f"{states} states of {len(recorded.done)} calls"
 
 
-def launch_files(host: Host) -> list[list[str | None]]:
-    """What each VM is started from."""
-    paths = [[pathlib.Path(host.store.layout.vm(name).dir, file) for file in ("launch", "firecracker.json")] for name in MANY]
-    return [[path.read_text() if path.exists() else None for path in both] for both in paths]
+def started_from(host: Host, name: str) -> dict[str, str | None]:
+    """What a VM is started from when the host comes back and there is no task: by its launch file, which settles what was under way."""
+    top = pathlib.Path(host.store.layout.vm(name).dir)
+    launch = top / "launch"
+    if launch.exists() and "settle)" in launch.read_text() and any(top.glob("*.follows-*")):
+        subprocess.run(["/bin/sh", str(launch), "settle"], check=True, timeout=60)
+    files = {file: top / file for file in ("launch", "firecracker.json", "metadata.json", "policy")}
+    # Of which definition it is shows by all the others.
+    return {name: re.sub("^follows=.*$", "", file.read_text(), flags=re.MULTILINE) if file.exists() else None for name, file in files.items()}
 
 
 def test_the_record_tells_what_is_sure_from_what_is_not(tmp_path: pathlib.Path) -> None:
