@@ -10,6 +10,7 @@ It is small enough to run also where KVM has neither vmx nor svm, and a stock ke
 from __future__ import annotations
 
 import struct
+import typing as t
 
 # What the guest does after its greeting:
 #   halt         stops its CPU with interrupts off, for ever
@@ -35,7 +36,7 @@ _FILE_SIZE_MIN = 1024
 _TICK_CYCLES = 0x20000000
 
 
-class _Code:
+class Code:
     """i386 machine code with labels: just enough of an assembler for a screenful of instructions."""
 
     def __init__(self, base: int) -> None:
@@ -96,7 +97,7 @@ class _Code:
         return bytes(self._bytes)
 
 
-def _subroutines(code: _Code) -> None:
+def _subroutines(code: Code) -> None:
     code.label("print")  # the text at esi, up to its NUL
     code.put("ac", "84c0")  # lodsb; test al, al
     code.near("0f84", "print_done")
@@ -133,13 +134,13 @@ def _subroutines(code: _Code) -> None:
     code.put("c3")
 
 
-def _halt(code: _Code) -> None:
+def halt(code: Code) -> None:
     code.label("halt")
     code.put("fa", "f4")  # cli; hlt
     code.near("e9", "halt")
 
 
-def _reset(code: _Code) -> None:
+def _reset(code: Code) -> None:
     code.out_byte(0x64, 0xFE)
     # Still here: QEMU's microvm has no i8042, and takes a triple fault for a reset.
     code.put("b9", 4 * _TICK_CYCLES)
@@ -147,7 +148,7 @@ def _reset(code: _Code) -> None:
     _triple_fault(code)
 
 
-def _poweroff(code: _Code) -> None:
+def _poweroff(code: Code) -> None:
     code.out_byte(0x600, 0x34)  # Cloud Hypervisor's sleep control; on QEMU this clears harmless status bits
     code.out_word(0x604, 0x2000)  # PM1a control of QEMU's q35, as its firmware places it
     code.put("b9", _TICK_CYCLES)
@@ -155,22 +156,22 @@ def _poweroff(code: _Code) -> None:
     _reset(code)
 
 
-def _triple_fault(code: _Code) -> None:
+def _triple_fault(code: Code) -> None:
     code.address("0f011d", "no_handlers")  # lidt [no_handlers]
     code.put("cc")  # int3
-    _halt(code)
+    halt(code)
     code.label("no_handlers")
     code.put(bytes(6))
 
 
-def _spam(code: _Code) -> None:
+def _spam(code: Code) -> None:
     code.label("spam")
     code.print("spam_line")
     code.near("e9", "spam")
     code.text("spam_line", "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz\r\n")
 
 
-def _tick(code: _Code) -> None:
+def _tick(code: Code) -> None:
     code.put("31ed")  # xor ebp, ebp
     code.label("tick")
     code.put("45")  # inc ebp
@@ -185,17 +186,17 @@ def _tick(code: _Code) -> None:
     code.text("line_end", "\r\n")
 
 
-def _cmdline(code: _Code) -> None:
+def _cmdline(code: Code) -> None:
     code.print("cmdline_word")
     code.put("8b7318")  # mov esi, [ebx + 24]: cmdline_paddr of struct hvm_start_info
     code.near("e8", "print")
     code.print("line_end")
-    _halt(code)
+    halt(code)
     code.text("cmdline_word", "cmdline: ")
     code.text("line_end", "\r\n")
 
 
-def _echo(code: _Code) -> None:
+def _echo(code: Code) -> None:
     code.label("echo")
     code.in_byte(0x3FD)
     code.put("a801")  # test al, 1
@@ -205,7 +206,7 @@ def _echo(code: _Code) -> None:
     code.near("e9", "echo")
 
 
-def _polite(code: _Code) -> None:
+def _polite(code: Code) -> None:
     # A port without a device may answer with the bytes of the last access: only a value that survives an access to another port
     # shows that there are ACPI registers to ask. ebp keeps it.
     code.out_word(0x80, 0)
@@ -232,7 +233,7 @@ def _polite(code: _Code) -> None:
 
 
 _ENDINGS = {
-    "halt": _halt,
+    "halt": halt,
     "reset": _reset,
     "poweroff": _poweroff,
     "triple_fault": _triple_fault,
@@ -246,7 +247,12 @@ _ENDINGS = {
 
 def pvh_guest(greeting: str, then: str = "halt") -> bytes:
     """The ELF file of a guest that prints C(greeting) and a line end on the first serial port, then does C(then) (see C(THEN))."""
-    code = _Code(_CODE_ADDRESS)
+    return guest_of(greeting, _ENDINGS[then])
+
+
+def guest_of(greeting: str, then: t.Callable[[Code], None]) -> bytes:
+    """As C(pvh_guest); C(then) writes what it does, and must not come to its end."""
+    code = Code(_CODE_ADDRESS)
     code.put("fa", "fc")  # cli; cld
     code.address("bc", "stack_bottom")  # mov esp, stack_bottom
     code.put("81c4", _STACK_SIZE)  # add esp, size: the stack lies behind the file's bytes
@@ -254,7 +260,7 @@ def pvh_guest(greeting: str, then: str = "halt") -> bytes:
         # Before the greeting: whoever has seen it may press the button, and what was pressed stays in the status.
         code.out_word(0x602, 0x0100)  # PM1a enable: power button
     code.print("greeting")
-    _ENDINGS[then](code)
+    then(code)
     _subroutines(code)
     code.text("greeting", greeting + "\r\n")
     code.fill(_FILE_SIZE_MIN)
