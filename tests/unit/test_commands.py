@@ -29,7 +29,9 @@ def programs(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def refused(programs: pathlib.Path, *words: str) -> str:
     """The last words of a command that must fail, with what comes before its sentence taken off."""
-    done = subprocess.run([str(ROOT / words[0]), *words[1:]], env={"PATH": str(programs), "HOME": "/"}, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [str(ROOT / words[0]), *words[1:]], env={"PATH": str(programs), "HOME": "/"}, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     (sentence,) = done.stderr.strip().splitlines()
     assert sentence.startswith(f"{words[0]}: ")

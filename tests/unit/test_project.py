@@ -82,7 +82,7 @@ class TestRuntimeHash:
 
     def test_role_computes_the_same(self) -> None:
         pack = ROOT / "roles" / "vmcp_host" / "files" / "pack_runtime.py"
-        printed = subprocess.run([sys.executable, str(pack), str(ROOT / "plugins")], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        printed = subprocess.run([sys.executable, str(pack), str(ROOT / "plugins")], check=True, capture_output=True, text=True, timeout=300).stdout.strip()
         assert printed == f"{COLLECTION_VERSION}-{runtime_hash.runtime_hash(runtime_hash.contents(ROOT / 'plugins' / 'module_utils'))}"
 
 

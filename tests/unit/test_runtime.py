@@ -54,7 +54,7 @@ def make_runtime(base: pathlib.Path, python: str) -> pathlib.Path:
 def two_tasks(base: pathlib.Path) -> subprocess.CompletedProcess[str]:
     # -S: without the libraries of this interpreter.
     environ = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]}
-    return subprocess.run([sys.executable, "-S", "-c", TASKS, str(base)], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-S", "-c", TASKS, str(base)], env=environ, capture_output=True, text=True, timeout=300, check=False)
 
 
 @ours_alone

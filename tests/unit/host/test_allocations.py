@@ -27,7 +27,7 @@ def layout(tmp_path: pathlib.Path) -> Layout:
 
 
 def allocate(layout: Layout, name: str, nics: list[str] | None = None, uid_range: tuple[int, int] | None = UID_RANGE) -> allocations.Allocation:
-    return allocations.allocate(layout, name, nics or [], uid_range=uid_range, lock_timeout_s=5)
+    return allocations.allocate(layout, name, nics or [], uid_range=uid_range, lock_timeout_s=200)
 
 
 def test_values_are_chosen_once(layout: Layout) -> None:
@@ -54,7 +54,7 @@ def test_two_at_once_share_nothing(layout: Layout) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=100)
     assert len({a.uid for a in given}) == 8
 
 
@@ -67,8 +67,8 @@ def test_a_nic_that_is_gone_is_given_back_and_comes_again_the_same(layout: Layou
 
 def test_what_was_given_back_rests(layout: Layout) -> None:
     first = allocate(layout, "web")
-    assert allocations.release(layout, "web", lock_timeout_s=5) is True
-    assert allocations.release(layout, "web", lock_timeout_s=5) is False
+    assert allocations.release(layout, "web", lock_timeout_s=200) is True
+    assert allocations.release(layout, "web", lock_timeout_s=200) is False
     assert allocate(layout, "other").uid == first.uid + 1
 
 
@@ -81,7 +81,7 @@ def test_a_uid_is_not_given_back_while_data_of_it_is_kept(layout: Layout) -> Non
     (data / "disk").write_text("secret")
 
     def remove(keep: bool) -> None:
-        remove_vm(layout, "web", keep_data=keep, give_back=lambda names: allocations.release(layout, "web", lock_timeout_s=5))
+        remove_vm(layout, "web", keep_data=keep, give_back=lambda names: allocations.release(layout, "web", lock_timeout_s=200))
 
     remove(keep=True)
     with pytest.raises(FailedPrecondition, match="belong to VMs"):
@@ -113,7 +113,7 @@ def test_a_uid_of_somebody_is_not_given(layout: Layout) -> None:
 
 def test_an_address_that_a_user_gave_is_avoided(layout: Layout) -> None:
     taken = allocations.predict(layout, "web", ["eth0"], uid_range=None).macs["eth0"]
-    given = allocations.allocate(layout, "web", ["eth0"], uid_range=None, lock_timeout_s=5, taken_macs=[taken.upper()])
+    given = allocations.allocate(layout, "web", ["eth0"], uid_range=None, lock_timeout_s=200, taken_macs=[taken.upper()])
     assert given.macs["eth0"] != taken
     assert given.uid is None
 
@@ -151,12 +151,12 @@ def test_a_torn_or_lost_table_is_made_anew_from_what_the_vms_have(layout: Layout
     given = {name: allocate(layout, name, ["eth0", "eth1"]) for name in ("a", "b", "c")}
     for name in ("a", "b"):
         define(layout, name, given[name])
-    allocations.release(layout, "c", lock_timeout_s=5)
+    allocations.release(layout, "c", lock_timeout_s=200)
     table = pathlib.Path(layout.allocations)
     table.unlink() if text is None else table.write_text(text)
     told: list[str] = []
     predicted = allocations.predict(layout, "d", ["eth0"], uid_range=UID_RANGE)
-    fresh = allocations.allocate(layout, "d", ["eth0"], uid_range=UID_RANGE, lock_timeout_s=5, tell=told.append)
+    fresh = allocations.allocate(layout, "d", ["eth0"], uid_range=UID_RANGE, lock_timeout_s=200, tell=told.append)
     assert fresh == predicted
     (said,) = told
     assert str(table) in said and "made anew from what 2 VMs have" in said
@@ -171,7 +171,7 @@ def test_a_torn_or_lost_table_is_made_anew_from_what_the_vms_have(layout: Layout
 
 def test_a_first_table_is_nothing_to_tell_of(layout: Layout) -> None:
     told: list[str] = []
-    allocations.allocate(layout, "web", [], uid_range=UID_RANGE, lock_timeout_s=5, tell=told.append)
+    allocations.allocate(layout, "web", [], uid_range=UID_RANGE, lock_timeout_s=200, tell=told.append)
     assert told == []
     assert not os.path.exists(f"{layout.allocations}.torn")
 
@@ -182,7 +182,7 @@ def test_a_torn_table_is_made_anew_by_a_removal_too(layout: Layout) -> None:
         define(layout, name, one)
     pathlib.Path(layout.allocations).write_text("torn")
     told: list[str] = []
-    remove_vm(layout, "a", give_back=lambda names: allocations.release(layout, "a", lock_timeout_s=5, tell=told.append))
+    remove_vm(layout, "a", give_back=lambda names: allocations.release(layout, "a", lock_timeout_s=200, tell=told.append))
     assert len(told) == 1
     assert list(json.loads(pathlib.Path(layout.allocations).read_text())["vms"]) == ["b"]
 
@@ -201,7 +201,7 @@ def test_a_definition_that_is_not_ours_to_read_still_says_what_it_has(layout: La
     pathlib.Path(layout.vm("a").definition).write_text(text)
     pathlib.Path(layout.allocations).write_text("torn")
     said: list[str] = []
-    allocations.allocate(layout, "b", [], uid_range=UID_RANGE, lock_timeout_s=5, tell=said.append)
+    allocations.allocate(layout, "b", [], uid_range=UID_RANGE, lock_timeout_s=200, tell=said.append)
     record = json.loads(pathlib.Path(layout.allocations).read_text())["vms"].get("a", {})
     assert (record.get("uid") == 70009) is uid_is_known
     assert ("The definition of a cannot be read" in said[0]) is told

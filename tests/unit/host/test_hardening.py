@@ -139,12 +139,12 @@ class TestWhatTheRoleEnforces:
 
     def wanted(self, **options: t.Any) -> dict[str, t.Any]:
         given = json.dumps({"name": "vmcp-hardening", **options})
-        done = subprocess.run([sys.executable, str(ROLE_FILES / "wanted.py"), str(PLUGINS), given], capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run([sys.executable, str(ROLE_FILES / "wanted.py"), str(PLUGINS), given], capture_output=True, text=True, check=True, timeout=300)
         return json.loads(done.stdout)  # type: ignore[no-any-return]
 
     def state(self, verb: str, wanted: dict[str, t.Any]) -> dict[str, t.Any]:
         command = [sys.executable, str(ROLE_FILES / "state.py"), verb, json.dumps(wanted)]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)  # type: ignore[no-any-return]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)  # type: ignore[no-any-return]
 
     def test_every_setting_makes_its_item_well(self, tmp_path: pathlib.Path) -> None:
         for item in ("ksm", "smt", "console_loglevel", "kvm_timer", "userfaultfd"):

@@ -38,7 +38,7 @@ def shell_accepts(text: str) -> None:
     for shell in ("dash", "bash", "busybox"):
         if shutil.which(shell):
             command = [shell, "sh", "-n"] if shell == "busybox" else [shell, "-n"]
-            done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=10, check=False)
+            done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=50, check=False)
             assert (done.returncode, done.stderr) == (0, ""), shell
 
 
@@ -142,7 +142,7 @@ def test_what_runs_is_ended_by_its_own_launch_file(tmp_path: pathlib.Path) -> No
     pathlib.Path(vm.dir).mkdir(parents=True)
     pathlib.Path(vm.launch).write_text(render(vm, LaunchSpec(argv=("/usr/bin/vmm",)), BARE, shutdown_timeout_s=30))
     pathlib.Path(vm.launch_running).write_text('echo "the former: $*"\n')
-    said = subprocess.run(["sh", vm.launch, "ended", "systemd"], capture_output=True, text=True, timeout=10, check=True).stdout
+    said = subprocess.run(["sh", vm.launch, "ended", "systemd"], capture_output=True, text=True, timeout=50, check=True).stdout
     assert said == "the former: ended systemd\n"
 
 
@@ -153,9 +153,9 @@ def test_a_shell_that_reads_the_file_sees_no_unset_variable(tmp_path: pathlib.Pa
     pathlib.Path(vm.launch).write_text(render(vm, LaunchSpec(argv=("/usr/bin/vmm",)), BARE, shutdown_timeout_s=30))
     pathlib.Path(vm.policy).write_text(render_policy({}))
     for verb in ("clear", "ended", "stop"):
-        done = subprocess.run(["sh", vm.launch, verb], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(["sh", vm.launch, verb], capture_output=True, text=True, timeout=50, check=False)
         assert (done.returncode, done.stderr) == (0, ""), verb
-    assert subprocess.run(["sh", vm.launch, "fly"], capture_output=True, timeout=10, check=False).returncode == 2
+    assert subprocess.run(["sh", vm.launch, "fly"], capture_output=True, timeout=50, check=False).returncode == 2
 
 
 @pytest.mark.parametrize("console", [f"{VM.data}/console.log", f"{VM.sockets}/console.log", "/var/lib/vmcp/vms/other/data/x"])

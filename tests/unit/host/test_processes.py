@@ -60,20 +60,20 @@ def test_a_reused_pid_and_an_earlier_boot_of_the_host_are_not_ours(vm: VmLayout)
 def test_a_process_may_call_itself_what_it_likes(vm: VmLayout, tmp_path: pathlib.Path) -> None:
     binary = tmp_path / ") Z 1 (\n"
     binary.symlink_to("/bin/sleep")
-    with subprocess.Popen([str(binary), "60"]) as child:
+    with subprocess.Popen([str(binary), "600"]) as child:
         write_pid(vm, child.pid)
         assert processes.current(vm) is not None
         child.kill()
 
 
 def test_a_zombie_is_gone_and_waiting_for_it_returns(vm: VmLayout) -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "600"]) as child:
         write_pid(vm, child.pid)
         record = processes.recorded(vm)
         assert record is not None
         assert processes.wait_gone(record, time.monotonic() + 0.05) is False
         assert processes.send(vm, signal.SIGTERM) is True
-        assert processes.wait_gone(record, time.monotonic() + 10) is True
+        assert processes.wait_gone(record, time.monotonic() + 60) is True
         assert processes.current(vm) is None
         assert processes.memory_bytes(child.pid) is None
 

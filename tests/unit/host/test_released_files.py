@@ -72,9 +72,9 @@ def test_allocations_and_defaults_of_a_host_are_read(directory: pathlib.Path, tm
     shutil.copy(directory / "allocations.json", layout.allocations)
     given = json.loads((directory / "allocations.json").read_text())["vms"]
     for name, values in given.items():
-        found = allocations.allocate(layout, name, [], uid_range=(70000, 99999), lock_timeout_s=5)
+        found = allocations.allocate(layout, name, [], uid_range=(70000, 99999), lock_timeout_s=200)
         assert (found.uid, found.cid) == (values["uid"], values["cid"]), "chosen once"
-    fresh = allocations.allocate(layout, "another", [], uid_range=(70000, 99999), lock_timeout_s=5)
+    fresh = allocations.allocate(layout, "another", [], uid_range=(70000, 99999), lock_timeout_s=200)
     assert fresh.uid not in {values["uid"] for values in given.values()}
     defaults = read_host_json(str(directory / "host.json"))
     assert (defaults.backend, defaults.boot["qemu"]) == ("cloudhypervisor", {"firmware": "/usr/share/OVMF/OVMF_CODE.fd"})

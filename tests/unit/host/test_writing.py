@@ -79,15 +79,15 @@ def test_many_are_given_what_they_want_in_one_write(layout: Layout, monkeypatch:
     monkeypatch.setattr(allocations, "write_atomic", lambda path, text: (writes.append(path), real(path, text)))
     wanted = {f"vm-{index}": allocations.Wanted(["eth0", "eth1"], (70000, 79999)) for index in range(200)}
     predicted = allocations.predict_all(layout, wanted)
-    given = allocations.allocate_all(layout, wanted, lock_timeout_s=5)
+    given = allocations.allocate_all(layout, wanted, lock_timeout_s=200)
     assert given == predicted and len(writes) == 1
     for values in ([a.uid for a in given.values()], [a.cid for a in given.values()]):
         assert len(set(values)) == 200
     for by_nic in ([a.macs for a in given.values()], [a.taps for a in given.values()]):
         assert len({value for nics in by_nic for value in nics.values()}) == 400
     assert allocations.uids_free(layout, (70000, 79999)) == 9800
-    assert allocations.allocate_all(layout, wanted, lock_timeout_s=5) == given and len(writes) == 1
-    assert allocations.release_all(layout, ["vm-1", "vm-2", "nobody"], lock_timeout_s=5) == ["vm-1", "vm-2"]
+    assert allocations.allocate_all(layout, wanted, lock_timeout_s=200) == given and len(writes) == 1
+    assert allocations.release_all(layout, ["vm-1", "vm-2", "nobody"], lock_timeout_s=200) == ["vm-1", "vm-2"]
     assert len(writes) == 2
 
 

@@ -104,7 +104,7 @@ def ask(backend: str, call: str, path: str) -> str:
         assert exc.code in CODES and exc.msg.isprintable() and len(exc.msg) < 1000, exc.msg[:1000]
         return exc.code
     finally:
-        assert time.monotonic() - began < CALL_S + 2
+        assert time.monotonic() - began < CALL_S + 50
     if call == "observe":
         assert said.state in STATES
     if call == "describe":

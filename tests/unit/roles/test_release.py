@@ -47,7 +47,7 @@ class Ground:
 
     def run(self, *words: str) -> tuple[int, t.Any]:
         """The exit code, and the answer or the refusal."""
-        done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=300, check=False)
         return done.returncode, json.loads(done.stdout) if done.returncode == 0 else done.stderr.strip()
 
     def install(self, version: str = VERSION) -> tuple[int, t.Any]:

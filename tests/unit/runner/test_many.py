@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import DeadlineExceeded
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.console_search import Searcher
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner import each as each_file
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner import waits
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.conditions import Condition, conditions
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.each import SLOW_S, each
@@ -36,12 +37,12 @@ def never() -> bool:
 def test_all_are_waited_for_from_the_same_moment_and_one_that_fails_keeps_nobody() -> None:
     began = time.monotonic()
     soon = Condition("soon", lambda: time.monotonic() - began > 0.1)
-    listed = [Wait(WaitedVm(f"soon-{index}"), [soon], 5) for index in range(50)]
-    dead = Wait(WaitedVm("dead", lives=False), [Condition("never", never)], 5)
+    listed = [Wait(WaitedVm(f"soon-{index}"), [soon], 60) for index in range(50)]
+    dead = Wait(WaitedVm("dead", lives=False), [Condition("never", never)], 60)
     late = Wait(WaitedVm("late"), [Condition("never", never)], 0.3)
     left: list[int] = []
     wait_all([*listed, dead, late], look, left.append)
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < 50
     assert all(one.failed is None and one.result()[0]["condition"] == "soon" for one in listed)
     assert dead.failed is not None and dead.failed.msg == "dead is dead"
     assert isinstance(late.failed, DeadlineExceeded) and "'never'" in late.failed.msg
@@ -49,11 +50,11 @@ def test_all_are_waited_for_from_the_same_moment_and_one_that_fails_keeps_nobody
 
 
 def test_a_guest_that_reboots_has_a_moment_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waits, "RESTART_S", 0.2)
+    monkeypatch.setattr(waits, "RESTART_S", 2)
     back = WaitedVm("back", lives=False, returns=True)
     gone = WaitedVm("gone", lives=False, returns=True)
     threading.Timer(0.05, lambda: setattr(back, "lives", True)).start()
-    one, other = (Wait(guest, [Condition("up", guest.running)], 5) for guest in (back, gone))
+    one, other = (Wait(guest, [Condition("up", guest.running)], 60) for guest in (back, gone))
     wait_all([one, other], look)
     assert one.failed is None and other.failed is not None
 
@@ -65,7 +66,7 @@ def test_a_port_is_waited_for_without_waiting_for_the_connection() -> None:
         (condition,) = conditions([{"tcp": port, "host": "127.0.0.1"}], WaitedVm("web"), Searcher())
         assert condition.holds() is False, "nobody listens"
         server.listen()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not condition.holds():
             assert time.monotonic() < deadline
     before = len(os.listdir("/proc/self/fd"))
@@ -73,21 +74,25 @@ def test_a_port_is_waited_for_without_waiting_for_the_connection() -> None:
     (silent,) = conditions([{"tcp": 9, "host": "192.0.2.1"}], WaitedVm("web"), Searcher())
     began = time.monotonic()
     assert [silent.holds() for _round in range(20)] == [False] * 20
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 15
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
-def test_what_is_quick_takes_no_threads_and_what_is_slow_holds_up_nobody() -> None:
+def test_what_is_quick_takes_no_threads_and_what_is_slow_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     here = threading.get_ident()
-    assert set(each(range(100), lambda item: threading.get_ident(), 8)) == {here}
-    began = time.monotonic()
+    together = threading.Barrier(8)
 
     def slow(item: int) -> int:
         time.sleep(2 * SLOW_S)
+        if threading.get_ident() != here:
+            # Goes on when eight are here at once.
+            together.wait(60)
         return item
 
     assert each(range(17), slow, 8) == list(range(17))
-    assert time.monotonic() - began < 17 * SLOW_S
+    # On whatever busy a machine.
+    monkeypatch.setattr(each_file, "SLOW_S", 60)
+    assert set(each(range(100), lambda item: threading.get_ident(), 8)) == {here}
     with pytest.raises(ZeroDivisionError):
         each([1, 0], lambda item: 1 // item, 8)
 
