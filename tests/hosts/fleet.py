@@ -34,9 +34,9 @@ NETWORK = "10.213.77"
 PORT = 8077
 URL = f"http://{NETWORK}.1:{PORT}"
 # By ssh's ProxyUseFdpass: connects in the namespace of the fleet, and hands the connection over.
-_CONNECT = "import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2])),10); socket.send_fds(socket.socket(fileno=1),[b'x'],[s.fileno()])"
+_CONNECT = "import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2])),60); socket.send_fds(socket.socket(fileno=1),[b'x'],[s.fileno()])"
 _SERVE = "import sys; from ansible_collections.unkey.vmcp.tests.hosts import fleet; fleet.serve(sys.argv[1])"
-COMMAND_S = 60
+COMMAND_S = 180
 
 
 class Fleet:
@@ -60,6 +60,8 @@ class Fleet:
         options = {
             "ansible_user": USER,
             "ansible_become": True,
+            # A machine that runs three hosts may be slow to let anybody in.
+            "ansible_timeout": 90,
             "ansible_ssh_common_args": f"-F {shlex.quote(str(self.ssh_config))}",
             "ansible_python_interpreter": "/usr/bin/python3",
         }
@@ -159,7 +161,8 @@ def _server(stack: contextlib.ExitStack, made: Fleet) -> None:
 
     stack.callback(end)
     ready = f"import socket; socket.create_connection(('{NETWORK}.1', {PORT}), 1)"
-    for dummy in range(100):
+    deadline = time.monotonic() + COMMAND_S
+    while time.monotonic() < deadline:
         if subprocess.run(made.inside(sys.executable, "-c", ready), capture_output=True, timeout=COMMAND_S, check=False).returncode == 0:
             return
         time.sleep(0.1)

@@ -53,8 +53,8 @@ NEW_GUEST = "/opt/guests/new/vmlinux"
 VMS = 20
 NETWORK = "apps"
 IMAGE = "data"
-UP_S = 900
-ANSWER_S = 420
+UP_S = 1800
+ANSWER_S = 1200
 UNAVAILABLE = 3
 
 
@@ -160,7 +160,7 @@ def furnish(made: Fleet) -> None:
             "kernel": GUEST,
             "memory": "128M",
             "wait_for": [{"console": GREETING}],
-            "wait_timeout": 120,
+            "wait_timeout": 600,
             "shutdown_timeout": 0,
             "workload": "persistent",
         },

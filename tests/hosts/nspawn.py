@@ -30,7 +30,7 @@ SUITE = os.environ.get("UNKEY_VMCP_TEST_SUITE") or "bookworm"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "acl", "procps", "util-linux", "python3")
 VMMS = ("firecracker", "jailer", "cloud-hypervisor", "ch-remote")
 DEVICES = ("/dev/kvm", "/dev/net/tun")
-BOOT_TIMEOUT_S = 180.0
+BOOT_TIMEOUT_S = 400.0
 
 
 class HostUnavailable(Exception):
@@ -61,7 +61,7 @@ class Host:
         return ["nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--"]
 
     def run(
-        self, argv: t.Sequence[str], *, timeout_s: float = 60.0, check: bool = True, environ: t.Mapping[str, str] | None = None, text_in: str = ""
+        self, argv: t.Sequence[str], *, timeout_s: float = 120.0, check: bool = True, environ: t.Mapping[str, str] | None = None, text_in: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command as the host's root, in /. With C(check) a failure is an AssertionError with what it said."""
         variables = {"PATH": os.environ["PATH"] + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", **(environ or {})}
@@ -94,7 +94,7 @@ class Host:
             self._process.wait(timeout=BOOT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
             raise AssertionError(f"the host did not power off:\n{self.log.read_text(errors='replace')}") from None
         finally:
             self._process = None
@@ -120,7 +120,7 @@ class Host:
                 raise HostUnavailable(f"systemd-nspawn ended: {self.log.read_text(errors='replace').strip()[-500:]}")
             # No init yet, or one that does not get around to answering.
             with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-                state = self.run(["systemctl", "is-system-running"], check=False, timeout_s=20).stdout.strip()
+                state = self.run(["systemctl", "is-system-running"], check=False, timeout_s=60).stdout.strip()
                 if state in ("running", "degraded"):
                     return
             time.sleep(0.1)
@@ -201,13 +201,13 @@ def _overlay(lower: pathlib.Path, top: pathlib.Path) -> t.Iterator[pathlib.Path]
     for name in ("upper", "work", "root"):
         (top / name).mkdir()
     options = f"lowerdir={lower},upperdir={top}/upper,workdir={top}/work"
-    done = subprocess.run(["mount", "-t", "overlay", "-o", options, "vmcp-host", str(top / "root")], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["mount", "-t", "overlay", "-o", options, "vmcp-host", str(top / "root")], capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         raise HostUnavailable(f"no overlay can be mounted in {top}: {done.stderr.strip()}")
     try:
         yield top / "root"
     finally:
-        subprocess.run(["umount", "--lazy", str(top / "root")], capture_output=True, timeout=30, check=True)
+        subprocess.run(["umount", "--lazy", str(top / "root")], capture_output=True, timeout=120, check=True)
 
 
 def shared(paths: t.Iterable[pathlib.Path] = ()) -> list[pathlib.Path]:

@@ -16,7 +16,7 @@ import typing as t
 from ansible_collections.unkey.vmcp.tests.hosts.fleet import Fleet
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import REPOSITORY
 
-PLAY_S = 540
+PLAY_S = 1500
 
 
 @dataclasses.dataclass(frozen=True)

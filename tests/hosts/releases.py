@@ -57,7 +57,7 @@ def program(name: str, version: str, *, stub: bool = False) -> bytes:
     if stub or path is None:
         says = _SAYS[name].format(version)
         return running_stub(version) if name == "firecracker" and not stub else f"#!/bin/sh\necho '{says}'\n".encode()
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=120, check=True).stdout
     match = re.search(r"v(\d+\.\d+(?:\.\d+)?)", said)
     assert match, f"{path} does not say its version: {said!r}"
     own = match[1] if name in ("firecracker", "jailer") else match[1].rpartition(".")[0]

@@ -16,7 +16,7 @@ import tarfile
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TIMEOUT_S = 180
+TIMEOUT_S = 600
 
 
 def run(*command: str, cwd: pathlib.Path, collections: pathlib.Path) -> str:

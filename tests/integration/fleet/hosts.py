@@ -121,9 +121,11 @@ class Hosts:
             directory = pathlib.Path(self.ground(name).state, "vms")
             found[name] = {}
             for entry in sorted(directory.iterdir()) if directory.is_dir() else []:
-                pid = pathlib.Path(self.ground(name).run_dir, entry.name, "pid")
-                lives = pid.exists() and pathlib.Path("/proc", pid.read_text().split()[0]).exists()
-                found[name][entry.name] = "running" if lives else "down"
+                try:
+                    pid = pathlib.Path(self.ground(name).run_dir, entry.name, "pid").read_text().split()[0]
+                except FileNotFoundError:
+                    pid = "none"
+                found[name][entry.name] = "running" if pathlib.Path("/proc", pid).exists() else "down"
         return found
 
     def definition(self, host: str, name: str) -> Tree:

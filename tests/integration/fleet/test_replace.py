@@ -105,5 +105,5 @@ def identity(hosts: Hosts, name: str) -> tuple[list[str], list[str]]:
 def clone_io(hosts: Hosts, name: str, what: str) -> None:
     (clone,) = (path for path in pathlib.Path(hosts.ground("h1").state, "vms", name, "data").iterdir() if path.suffix in (".raw", ".qcow2"))
     words = ["qemu-io", *(["--force-share", "--read-only"] if what.startswith("read") else []), "-f", clone.suffix[1:], "-c", what, str(clone)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0 and "verification failed" not in done.stdout, done.stdout + done.stderr

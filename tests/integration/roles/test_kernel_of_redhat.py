@@ -73,7 +73,7 @@ def asked(dnf: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
     }
     ansible = pathlib.Path(sys.executable).with_name("ansible-playbook")
     command = [sys.executable, str(ansible), "-i", "localhost,", str(book), "-e", f"outcome={dnf.parent / 'outcome'}", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_the_package_with_the_kernel_is_found_once_there_are_lists(dnf: pathlib.Path) -> None:

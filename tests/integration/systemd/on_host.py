@@ -27,6 +27,9 @@ def backends() -> list[str]:
 
 def task(host: Host, module: str, check: bool = True, **options: t.Any) -> dict[str, t.Any]:
     """Runs one module ad hoc on the host; its result."""
+    if "wait_for" in options:
+        # The default is for hosts that have nothing else to do.
+        options.setdefault("wait_timeout", 600)
     command = [
         sys.executable,
         "-m",
@@ -41,7 +44,7 @@ def task(host: Host, module: str, check: bool = True, **options: t.Any) -> dict[
         f"unkey.vmcp.{module}",
         *(("-a", json.dumps(options)) if options else ()),
     ]
-    done = host.run([*command, "-e", f"ansible_python_interpreter={sys.executable}"], environ=ENVIRON, timeout_s=180, check=False)
+    done = host.run([*command, "-e", f"ansible_python_interpreter={sys.executable}"], environ=ENVIRON, timeout_s=900, check=False)
     body = done.stdout[done.stdout.index("{") :] if "{" in done.stdout else ""
     assert body, done.stdout + done.stderr
     result: dict[str, t.Any] = json.loads(body)

@@ -21,8 +21,9 @@ if t.TYPE_CHECKING:
     from ..layout import VmLayout
 
 POLL_S = 0.003
-# How often it is asked whether an end is abandoned.
+# How often it is asked whether an end is abandoned: less and less often, since asking may cost more than what is waited for.
 ABANDONED_POLL_S = 0.2
+ABANDONED_POLL_MOST_S = 2.0
 # Killing takes the kernel no time, except for a process that waits for a dead disk; clearing up takes some processes of the shell.
 KILL_TIMEOUT_S = 15.0
 CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -53,10 +54,10 @@ def wait_ended(vm: VmLayout, deadline: float, abandoned: t.Callable[[VmLayout], 
         return True
     if not processes.wait_gone(record, deadline):
         return False
-    look_again = time.monotonic() + patience_s
+    look_again, pause_s = time.monotonic() + patience_s, ABANDONED_POLL_S
     while (now := processes.recorded(vm)) is not None and now.boot_id == record.boot_id:
         if time.monotonic() >= look_again:
-            look_again = time.monotonic() + ABANDONED_POLL_S
+            look_again, pause_s = time.monotonic() + pause_s, min(2 * pause_s, ABANDONED_POLL_MOST_S)
             if abandoned(vm):
                 clear_up_after(vm)
                 continue
