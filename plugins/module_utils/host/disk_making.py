@@ -67,7 +67,7 @@ def _settled(record: DiskRecord, path: str) -> DiskRecord:
 
 # --- clones -----------------------------------------------------------------------------------------------------
 def open_origin(origin: Origin) -> int:
-    """Its descriptor, which the caller closes. A qcow2 file that leads to other files is refused: it would be read with root's rights."""
+    """Its descriptor, which the caller closes. A qcow2 file that leads to other files is refused: they are not what was asked for."""
     with os_errors(f"read {origin.path}"):
         fd = os.open(origin.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -111,7 +111,7 @@ def _clone_raw(record: DiskRecord, path: str, source: int, origin: Origin) -> Di
 def _convert(record: DiskRecord, path: str, source: int, origin: Origin, format_: str) -> None:
     with os_errors(f"make {path}"):
         os.close(os.open(path, _NEW, 0o600))
-    convert(source, origin.format, path, format_, doing=f"convert {origin.path}", ours=_ours(record, origin))
+    convert(source, origin.format, path, format_, doing=f"convert {origin.path}", ours=_ours(record, origin), scratch=os.path.dirname(path))
 
 
 def _ours(record: DiskRecord, origin: Origin) -> t.Optional[str]:
@@ -139,7 +139,10 @@ def _to_qcow2(source: str, format_: str, target: str, doing: str) -> None:
 
 
 def _grow_qcow2(path: str, size: int) -> None:
-    tools.run("qemu-img", "resize", "-q", "-f", "qcow2", path, str(size), doing=f"grow {path}", timeout_s=tools.SHORT_S)
+    """One that nobody wrote, from what may have been meant to make it write something else."""
+    with lent(path) as (shown, fd):
+        refuse_other_files(fd, path)
+        resize_qcow2(fd, shown, size, f"grow {path}", tools.NOBODY)
 
 
 # --- LVM ---------------------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def _make_volume(record: DiskRecord, directory: str, origin: t.Optional[Origin],
     if origin is not None:
         source = open_origin(origin)
         try:
-            convert(source, origin.format, record.path, "raw", doing=f"copy {origin.path} to {record.path}", ours=_ours(record, origin))
+            convert(source, origin.format, record.path, "raw", doing=f"copy {origin.path} to {record.path}", ours=_ours(record, origin), scratch=directory)
         finally:
             os.close(source)
         return dataclasses.replace(record, method="copy")

@@ -12,6 +12,7 @@ import stat
 import typing as t
 
 from . import tools
+from .cloning import clone
 from .files import os_errors
 
 
@@ -41,21 +42,52 @@ def _give(fd: int, uid: int, target: str) -> None:
             os.fchown(fd, uid, -1)
 
 
-def convert(source: int, source_format: str, target: str, target_format: str, *, doing: str, ours: t.Optional[str] = None) -> None:
+def convert(
+    source: int,
+    source_format: str,
+    target: str,
+    target_format: str,
+    *,
+    doing: str,
+    ours: t.Optional[str] = None,
+    scratch: t.Optional[str] = None,
+    run: t.Callable[..., object] = tools.run,
+) -> None:
     """What C(source) is open on, in C(target), an empty file or volume of root's. C(ours): the path behind C(source), where that is ours to lend.
+    C(scratch): a directory that is root's alone, with room for a copy of the source.
 
-    By nobody, but for a file of somebody's that not all may read: that is not given to anyone, and read with the rights of whoever runs this."""
+    By nobody. A file of somebody's that not all may read is not given to anyone: what is read is a copy of it, unless it is raw, of which qemu-img reads
+    nothing but the bytes."""
     with contextlib.ExitStack() as stack:
-        path, fds = f"/proc/self/fd/{source}", [source]
+        path, fds, user = f"/proc/self/fd/{source}", [source], t.cast(t.Optional[int], tools.NOBODY)
+        if ours is None and os.geteuid() == 0 and not os.fstat(source).st_mode & stat.S_IROTH:
+            if scratch is not None and source_format != "raw":
+                ours = stack.enter_context(_copied(source, f"{scratch}/source.{source_format}", doing))
+            else:
+                user = None
         if ours is not None:
             path, fd = stack.enter_context(lent(ours))
             fds.append(fd)
         written, fd = stack.enter_context(lent(target))
-        user = tools.NOBODY if ours is not None or os.fstat(source).st_mode & stat.S_IROTH else None
         # A volume is there already, and is written as it is.
         there = ["-n"] if target.startswith("/dev/") else []
         words = ["convert", *there, "-f", source_format, "-O", target_format, path, written]
-        tools.run("qemu-img", *words, doing=doing, pass_fds=(*fds, fd), user=user)
+        run("qemu-img", *words, doing=doing, pass_fds=(*fds, fd), user=user)
+
+
+@contextlib.contextmanager
+def _copied(source: int, path: str, doing: str) -> t.Iterator[str]:
+    """Copied byte by byte, or with shared extents: what is in it is not looked at. Gone after the block."""
+    with os_errors(doing):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                clone(source, fd, doing=doing)
+            finally:
+                os.close(fd)
+            yield path
+        finally:
+            os.unlink(path)
 
 
 def resize_qcow2(fd: int, path: str, size: int, doing: str, user: t.Optional[int]) -> None:
