@@ -21,7 +21,7 @@ def test_all_hosts_in_turn_and_nothing_the_second_time(hosts: Hosts, vm: Tree) -
     hosts.play("upgrade", check=True, **options).ok()
     assert {host: hosts.boot(host, "a") for host in hosts.names} == before
     done = hosts.play("upgrade", **options).ok()
-    assert done.stats["vmcp_upgrade"] == {"upgraded": ["h1", "h2", "h3"], "failed": [], "untouched": []}
+    assert done.stats["vmcp_upgrade"] == {"upgraded": ["h1", "h2", "h3"], "failed": [], "lost": [], "untouched": []}
     assert kernels(hosts) == {host: [new] * 3 for host in hosts.names}
     assert all(vms == {"a": "running", "b": "running", "c": "down"} for vms in hosts.vms().values())
     hosts.play("upgrade", **options).unchanged()
@@ -38,7 +38,7 @@ def test_the_first_failure_is_taken_back_and_ends_it(hosts: Hosts, vm: Tree) -> 
     options = {"vmcp_upgrade_settle": 0, "vmcp_upgrade_wait_for": [{"console": "hello from the new one"}]}
     failed = hosts.play("upgrade", **options)
     failed.refused("The upgrade failed on h2, whose VMs are back on what they had:", "Upgraded before: h1. Not begun: h3.")
-    assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "untouched": ["h3"]}
+    assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "lost": [], "untouched": ["h3"]}
     assert kernels(hosts) == {"h1": [new, new], "h2": [old, old], "h3": [old, old]}
     assert all(state == "running" for vms in hosts.vms().values() for state in vms.values())
     assert hosts.boot("h3", "a") == last
@@ -53,5 +53,30 @@ def test_a_host_that_cannot_be_reached_ends_it_with_a_word_of_the_others(hosts: 
     hosts.lost = {"h2"}
     failed = hosts.play("upgrade", vmcp_upgrade_kernel=new, vmcp_upgrade_settle=0)
     failed.refused("The upgrade failed on h2, whose VMs are as they were: It cannot be reached:", "Upgraded before: h1. Not begun: h3.")
-    assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "untouched": ["h3"]}
+    assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "lost": ["h2"], "untouched": ["h3"]}
     assert kernels(hosts) == {"h1": [new], "h2": [old], "h3": [old]}
+
+
+def test_a_host_that_is_lost_in_the_middle_is_named_with_what_was_begun(hosts: Hosts, vm: Tree) -> None:
+    hosts.common |= {"vmcp_vm_defaults": vm, "vmcp_vms": ["a"]}
+    hosts.variables["h2"] = {"vmcp_vms": ["a", "b", "c"]}
+    hosts.play("site", skip="hosts,fleet").ok()
+    old, new = vm["kernel"], guest(hosts, "new", "hello from the new one")
+    options = {"vmcp_upgrade_kernel": new, "vmcp_upgrade_settle": 0, "vmcp_upgrade_wait_for": [{"console": "hello from the new one"}]}
+    # No connection from the second of its batches on.
+    lost = {
+        "ansible_connection": "{{ 'ssh' if vmcp_upgrade__touched | default([]) | length > 1 else 'local' }}",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": 1,
+    }
+    hosts.variables["h2"] |= lost
+    failed = hosts.play("upgrade", **options)
+    failed.refused(
+        "The upgrade failed on h2, which was lost in the middle of it, so that its VMs a, b may have the new or the old one (not begun: c;",
+        "Upgraded before: h1. Not begun: h3.",
+    )
+    assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "lost": ["h2"], "untouched": ["h3"]}
+    assert kernels(hosts) == {"h1": [new], "h2": [new, old, old], "h3": [old]}
+    hosts.variables.clear()
+    hosts.play("upgrade", **options).ok()
+    assert kernels(hosts) == {"h1": [new], "h2": [new] * 3, "h3": [new]}, "run again, it goes on"
