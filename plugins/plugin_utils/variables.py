@@ -11,8 +11,12 @@ import difflib
 import re
 import typing as t
 
+from ..module_utils.argument_specs import HOST, IMAGE, LOCK, NETWORK
 from ..module_utils.errors import Violation
 from ..module_utils.model.words import BACKEND_CHOICES, BACKENDS, NAME_PATTERN, NAME_RULE
+
+# What an action plugin tells its own module.
+INTERNAL = {"uploaded"}
 
 
 def _dict(value: t.Any) -> str:
@@ -29,6 +33,25 @@ def _entries(value: t.Any) -> str:
 
 def _dicts(value: t.Any) -> str:
     return "" if _is_list(value) and all(isinstance(item, collections.abc.Mapping) for item in value) else "must be a list of dictionaries."
+
+
+def _options_of(module: str, spec: t.Mapping[str, t.Any]) -> t.Callable[[t.Any], str]:
+    """A list of tasks of the module, as dictionaries of its options."""
+    known = {*spec, *HOST, *LOCK} - INTERNAL
+
+    def check(value: t.Any) -> str:
+        if wrong := _dicts(value):
+            return wrong
+        for number, item in enumerate(value):
+            which = f"has in its entry {number} ({item.get('name') or 'without a name'})"
+            for option in sorted(str(key) for key in item if key not in known):
+                near = difflib.get_close_matches(option, known, 1, 0.6)
+                return f"{which} {option}, which is no option of {module}.{f' Did you mean {near[0]}?' if near else ''}"
+            if item.get("name") in (None, ""):
+                return f"{which} no name."
+        return ""
+
+    return check
 
 
 def _texts(value: t.Any) -> str:
@@ -106,8 +129,8 @@ VARIABLES: dict[str, Variable] = {
     "vmcp_backends": Variable(_backends),
     "vmcp_kernels": Variable(_flag),
     "vmcp_hardening": Variable(_flag),
-    "vmcp_networks": Variable(_dicts),
-    "vmcp_images": Variable(_dicts),
+    "vmcp_networks": Variable(_options_of("vmcp_network", NETWORK)),
+    "vmcp_images": Variable(_options_of("vmcp_image", IMAGE)),
     "vmcp_vms": Variable(_entries),
     "vmcp_vm_defaults": Variable(_dict),
     "vmcp_vm_secrets": Variable(_dict),

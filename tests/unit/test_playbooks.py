@@ -10,7 +10,8 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.unkey.vmcp.plugins.plugin_utils.variables import VARIABLES, violations
+from ansible_collections.unkey.vmcp.plugins.module_utils.argument_specs import HOST, IMAGE, LOCK, NETWORK
+from ansible_collections.unkey.vmcp.plugins.plugin_utils.variables import INTERNAL, VARIABLES, violations
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = "".join((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("fleets", "awx"))
@@ -24,6 +25,22 @@ def test_every_variable_is_on_the_page_and_used() -> None:
     of_the_hosts = {name for name in VARIABLES if name in ("vmcp_host_labels", "vmcp_host_capacity")}
     used = set(re.findall(r"\bvmcp_[a-z_]+", SOURCES))
     assert not set(VARIABLES) - used - of_the_hosts
+
+
+@pytest.mark.parametrize(("file", "module", "spec"), [("site_networks", "vmcp_network", NETWORK), ("site_images", "vmcp_image", IMAGE)])
+def test_lists_of_options_have_all_that_their_module_has(file: str, module: str, spec: dict[str, object]) -> None:
+    (task,) = yaml.safe_load((ROOT / "playbooks" / "tasks" / f"{file}.yml").read_text(encoding="utf-8"))
+    given = task[f"unkey.vmcp.{module}"]
+    assert set(given) == {*spec, *HOST, *LOCK} - INTERNAL
+    assert all(re.match(rf"{{{{ item\.{name}\b", template) for name, template in given.items()), "each has its own"
+
+
+def test_a_slip_in_a_list_of_options_is_named() -> None:
+    assert said("site", vmcp_networks=[{"name": "a"}, {"name": "b", "nta": True}]) == [
+        "vmcp_networks: has in its entry 1 (b) nta, which is no option of vmcp_network. Did you mean nat?"
+    ]
+    assert said("site", vmcp_images=[{"url": "http://x"}]) == ["vmcp_images: has in its entry 0 (without a name) no name."]
+    assert said("site", vmcp_images=[{"name": "a", "uploaded": {}}]) != [] == said("site", vmcp_images=[{"name": "a", "lock_timeout": 5, "state_dir": "/s"}])
 
 
 @pytest.mark.parametrize("name", PLAYBOOKS)
