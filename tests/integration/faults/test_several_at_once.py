@@ -9,8 +9,9 @@ import os
 import random
 import re
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground
+from ansible_collections.unkey.vmcp.tests.integration.e2e.harness import GREETING, Playground, task
 from ansible_collections.unkey.vmcp.tests.integration.e2e.vmms import Vmm
 from ansible_collections.unkey.vmcp.tests.integration.faults.built_module import BuiltModule
 from ansible_collections.unkey.vmcp.tests.integration.faults.host_trace import definition, vmms
@@ -36,6 +37,22 @@ def test_ten_at_once_are_served_one_after_the_other(ground: Playground, module: 
     assert end["vm"]["state"] == "running"
     assert set(end["actions"]) <= {"resume"}
     assert end["vm"]["pid"] == pid
+
+
+def test_playbooks_and_ad_hoc_tasks_at_once(ground: Playground, guest: t.Callable[..., str], firecracker: Vmm) -> None:
+    """Through all of Ansible, as different people do it."""
+    given = {"name": "web", "backend": "firecracker", "memory": "128M", "kernel": guest("halt"), **firecracker.options}
+    assert not ground.ad_hoc("vmcp_vm", state="present", **given).failed
+    with ThreadPoolExecutor() as pool:
+        play = pool.submit(ground.play, [task(f"turn {turn}", name="web", labels={"turn": f"play {turn}"}) for turn in range(2)])
+        alone = [pool.submit(ground.ad_hoc, "vmcp_vm", name="web", labels={"turn": f"alone {turn}"}) for turn in range(3)]
+        for turn in range(2):
+            play.result().ok(f"turn {turn}")
+        for one in alone:
+            assert not one.result().failed, one.result()
+    turns = [f"play {turn}" for turn in range(2)] + [f"alone {turn}" for turn in range(3)]
+    assert definition(ground, "web")["labels"]["turn"] in turns
+    assert definition(ground, "web")["config"]["memory"]["size_bytes"] == 128 << 20
 
 
 def test_creations_and_removals_at_once_leave_one_vm_or_none(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
@@ -70,11 +87,11 @@ def test_two_hundred_at_once_on_the_same_vms(ground: Playground, module: BuiltMo
     chance = random.Random(20261121)
     asked: list[dict[str, t.Any]] = []
     for turn in range(CROWD):
-        task = chance.choice(
+        change = chance.choice(
             [{"labels": {"turn": str(turn)}}, {"labels": {"turn": str(turn)}}, {"state": "paused"}, {"state": "running"}, {"state": "restarted"}]
         )
         # A fifth gives up soon; the others would wait for longer than this takes.
-        asked.append({"name": names[turn % len(names)], "shutdown_timeout": 0, "lock_timeout": 1 if turn % 5 == 2 else 1500, **task})
+        asked.append({"name": names[turn % len(names)], "shutdown_timeout": 0, "lock_timeout": 1 if turn % 5 == 2 else 1500, **change})
     ended = module.run_together(asked, path=ground.path, deadline_s=1600)
     waited = 0
     for options, one in zip(asked, ended, strict=True):

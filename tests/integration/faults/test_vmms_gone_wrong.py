@@ -104,6 +104,18 @@ def test_a_vmm_that_stands_still(ground: Playground, module: BuiltModule, firecr
     assert module.run(path=ground.path, name="bad", state="absent").ok()["changed"]
 
 
+def test_a_vmm_that_the_kernel_kills(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
+    """As it does to the largest process of a host that is out of memory."""
+    options = {"backend": "firecracker", "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 0, **firecracker.options}
+    pid = module.run(path=ground.path, name="bad", state="running", **options).ok()["vm"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    found = module.run(path=ground.path, name="bad", state="present").ok()
+    assert not found["changed"] and found["vm"]["state"] == "crashed"
+    assert (found["vm"]["last_exit"]["reason"], found["vm"]["last_exit"]["signal"]) == ("crash", "SIGKILL")
+    again = module.run(path=ground.path, name="bad", state="running").ok()
+    assert again["actions"] == ["start"] and vmms(ground, "bad") == [again["vm"]["pid"]]
+
+
 def test_a_vmm_that_dies_when_it_is_asked_something(ground: Playground, module: BuiltModule, fault: pathlib.Path, guest: t.Callable[..., str]) -> None:
     module.run(path=ground.path, name="bad", state="running", **given(guest)).ok()
     # After the question how it is, before the answer to 'pause'.
