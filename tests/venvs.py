@@ -16,6 +16,8 @@ import sys
 import tempfile
 import typing as t
 
+from ansible_collections.unkey.vmcp.tests.kept import alone
+
 INSTALL_S = 600
 
 
@@ -62,14 +64,15 @@ def _kept(cache: pathlib.Path, mode: int, base: str, packages: t.Sequence[str], 
         raise VenvUnavailable(f"{cache} belongs to somebody else; set UNKEY_VMCP_TEST_CACHE to a directory of your own")
     wanted = "\n".join([sys.version, base, *sorted(packages), requirements.read_text(encoding="utf-8")])
     made = cache / f"venv-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    if not made.exists():
-        unfinished = pathlib.Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
-        try:
-            _make(unfinished, base, packages, requirements)
-            unfinished.chmod(mode)
-            unfinished.rename(made)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with alone(cache):
+        if not made.exists():
+            unfinished = pathlib.Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
+            try:
+                _make(unfinished, base, packages, requirements)
+                unfinished.chmod(mode)
+                unfinished.rename(made)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     return made / "bin" / "python"
 
 

@@ -24,6 +24,8 @@ import tempfile
 import time
 import typing as t
 
+from ansible_collections.unkey.vmcp.tests.kept import alone
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # Another one, as trixie, is for a look by hand: UNKEY_VMCP_TEST_SUITE=trixie ./test molecule
 SUITE = os.environ.get("UNKEY_VMCP_TEST_SUITE") or "bookworm"
@@ -168,24 +170,22 @@ def base_tree(packages: t.Sequence[str] = ()) -> pathlib.Path:
     if cache.stat().st_uid != os.getuid():
         raise HostUnavailable(f"{cache} belongs to somebody else; set UNKEY_VMCP_TEST_CACHE to a directory of your own")
     tree = cache / f"{SUITE}-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
-    if tree.exists():
-        return tree
+    with alone(cache):
+        if not tree.exists():
+            _make_tree(tree, wanted)
+    return tree
+
+
+def _make_tree(tree: pathlib.Path, wanted: t.Sequence[str]) -> None:
     print(f"making a Debian tree in {tree} (once, about a minute)", file=sys.stderr, flush=True)
-    unfinished = pathlib.Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
+    unfinished = pathlib.Path(tempfile.mkdtemp(prefix="unfinished-", dir=tree.parent))
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(wanted)}", SUITE, str(unfinished)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, errors="replace")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, errors="replace")
     if done.returncode != 0:
         shutil.rmtree(unfinished)
         raise HostUnavailable(f"debootstrap failed (is Debian's mirror reachable?): {(done.stderr or done.stdout).strip()[-300:]}")
     unfinished.chmod(0o755)
-    try:
-        unfinished.rename(tree)
-    except OSError:
-        if not tree.exists():
-            raise
-        # Somebody else has made the same meanwhile.
-        shutil.rmtree(unfinished)
-    return tree
+    unfinished.rename(tree)
 
 
 def check_possible() -> None:

@@ -14,6 +14,7 @@ import tempfile
 import typing as t
 
 from ansible_collections.unkey.vmcp.tests.hosts.nspawn import HostUnavailable
+from ansible_collections.unkey.vmcp.tests.kept import alone
 
 DOWNLOAD_S = 900
 
@@ -22,15 +23,16 @@ def repository(tree: pathlib.Path, furnished: t.Sequence[str], wanted: t.Sequenc
     """Makes C(target) a link to the repository for hosts made from C(tree); apt takes it as C(deb [trusted=yes] URL ./)."""
     name = hashlib.sha256(" ".join([tree.name, *sorted(furnished), *sorted(wanted)]).encode()).hexdigest()[:12]
     kept = tree.parent / f"debian-{name}"
-    if not kept.exists():
-        unfinished = pathlib.Path(tempfile.mkdtemp(prefix="unfinished-", dir=tree.parent))
-        try:
-            _download(tree, wanted, unfinished)
-            _index(unfinished)
-            unfinished.chmod(0o755)
-            unfinished.rename(kept)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with alone(tree.parent):
+        if not kept.exists():
+            unfinished = pathlib.Path(tempfile.mkdtemp(prefix="unfinished-", dir=tree.parent))
+            try:
+                _download(tree, wanted, unfinished)
+                _index(unfinished)
+                unfinished.chmod(0o755)
+                unfinished.rename(kept)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     target.symlink_to(kept)
 
 
