@@ -10,6 +10,9 @@ import subprocess
 
 import pytest
 
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.store import Store
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.disk_users import users_of
 from ansible_collections.unkey.vmcp.tests.integration.e2e import vmms
 from ansible_collections.unkey.vmcp.tests.integration.e2e.namespaces import why_no_namespace
 from ansible_collections.unkey.vmcp.tests.integration.fleet.hosts import Hosts, Played, Tree
@@ -35,8 +38,14 @@ def test_step_by_step_and_back(hosts: Hosts, vm: Tree) -> None:
     new = f"web-{backend}"
     disk = hosts.top / "data.img"
     disk.write_bytes(bytes(1 << 20))
-    hosts.common |= {"vmcp_vm_defaults": vm, "vmcp_vms": [{"name": "web", "disks": [str(disk)], "protected": True, "labels": {"tier": "web"}}]}
+    hosts.parts({"name": "A disk of its own", "unkey.vmcp.vmcp_disk": {"name": "kept", "size": "1M"}}).ok()
+    kept = pathlib.Path(hosts.ground("h1").state, "disks", "kept", "disk.raw")
+    with kept.open("r+b") as stream:
+        stream.write(b"what the guest wrote")
+    disks = [str(disk), {"disk": "kept"}]
+    hosts.common |= {"vmcp_vm_defaults": vm, "vmcp_vms": [{"name": "web", "disks": disks, "protected": True, "labels": {"tier": "web"}}]}
     hosts.play("site").ok()
+    assert users(hosts) == {"web": True}
 
     step(hosts, vm, backend, "switch").refused("The step switch does not come next for web: the step before it that was done is none, and it needs move.")
     step(hosts, vm, backend, "create").ok()
@@ -47,8 +56,9 @@ def test_step_by_step_and_back(hosts: Hosts, vm: Tree) -> None:
     assert hosts.vms()["h1"] == {"web": "running", new: "down"}
     step(hosts, vm, backend, "move").ok()
     assert hosts.vms()["h1"] == {"web": "down", new: "running"}
+    assert users(hosts)[new] and not users(hosts).get("web"), "whoever runs has it"
     step(hosts, vm, backend, "abort").ok()
-    assert hosts.vms()["h1"] == {"web": "running"}
+    assert hosts.vms()["h1"] == {"web": "running"} and users(hosts) == {"web": True}
     hosts.play("site").unchanged()
     for name in ("create", "move", "switch", "commit"):
         done = step(hosts, vm, backend, name).ok()
@@ -56,6 +66,11 @@ def test_step_by_step_and_back(hosts: Hosts, vm: Tree) -> None:
     assert hosts.vms()["h1"] == {new: "running"}
     made = hosts.definition("h1", new)
     assert (made["backend"], made["labels"], made["protected"]) == (backend, {"tier": "web"}, True)
+    assert (
+        users(hosts) == {new: True}
+        and kept.read_bytes()[:20] == b"what the guest wrote"
+        and not [path for path in kept.parent.iterdir() if "moved" in path.name]
+    )
     step(hosts, vm, backend, "commit").unchanged()
 
 
@@ -70,7 +85,7 @@ def test_clones_and_addresses_are_taken_over_and_given_back(hosts: Hosts, vm: Tr
     hosts.common |= {"vmcp_vm_defaults": {**vm, "state": "present"}, "vmcp_vms": [{"name": "web", "disks": [{"image": "data"}], "networks": ["apps"]}]}
     with namespaces("host") as (host,):
         hosts.prefix = host.prefix
-        hosts.play("site").ok()
+        assert "is unsafe in some situations" not in hosts.play("site").ok().said
         # As the guest may have.
         clone_io(hosts, "web", "write -P 77 4096 512")
         hosts.common["vmcp_vm_defaults"] = vm
@@ -93,6 +108,13 @@ def test_clones_and_addresses_are_taken_over_and_given_back(hosts: Hosts, vm: Tr
         assert hosts.vms()["h1"] == {"web": "running"} and identity(hosts, "web") == own
         hosts.play("site").unchanged()
         hosts.play("teardown", vmcp_teardown_confirmed="yes").ok()
+
+
+def users(hosts: Hosts) -> dict[str, bool]:
+    """VMs that have the disk of vmcp_disk, and whether they run with it."""
+    ground = hosts.ground("h1")
+    store = Store(Layout(ground.state, ground.run_dir))
+    return {user.vm: user.runs for user in users_of(store, "kept")}
 
 
 def identity(hosts: Hosts, name: str) -> tuple[list[str], list[str]]:
