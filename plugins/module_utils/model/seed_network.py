@@ -30,10 +30,13 @@ def _static(facts: NicFacts, routed: set[str]) -> dict[str, t.Any]:
     """C(routed): destinations that an interface before this one leads to."""
     said: dict[str, t.Any] = {"addresses": list(facts["addresses"])}
     ways = [("::/0" if ":" in gateway else "0.0.0.0/0", gateway) for gateway in facts["gateways"]]
-    routes = [{"to": to, "via": via} for to, via in ways if to not in routed]
-    routed.update(to for to, _via in ways)
-    if routes:
-        said["routes"] = routes
+    for to, gateway in ways:
+        if to == "0.0.0.0/0" and to not in routed:
+            said["routes"] = [{"to": to, "via": gateway}]
+        elif to not in routed:
+            # Of a route to ::/0, cloud-init makes one to ::/64 wherever it does not hand this on to netplan (seen in 22.4.2, Debian 12).
+            said["gateway6"] = gateway
+    routed.update(to for to, _gateway in ways)
     if facts["nameservers"]:
         said["nameservers"] = {"addresses": list(facts["nameservers"]), "search": [facts["domain"]]}
     if facts.get("mtu"):

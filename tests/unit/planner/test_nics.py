@@ -101,6 +101,12 @@ def test_first_boot_data_tell_of_addresses() -> None:
         },
     }
     assert network_config(definition({"network": "bare"})) == {}
+    for nic in ("net0", "net1"):
+        both = {"method": "cloud_init", "addresses": ["10.80.0.7/24", "fd00::7/64"], "gateways": ["10.80.0.1", "fd00::1"], "nameservers": []}
+        one.generated["nics"][nic] = both
+    first, second = network_config(one)["ethernets"].values()
+    assert (first["routes"], first["gateway6"]) == ([{"to": "0.0.0.0/0", "via": "10.80.0.1"}], "fd00::1"), "cloud-init takes a route to ::/0 for ::/64"
+    assert not {"routes", "gateway6"} & set(second), "one way out is enough"
 
 
 def wired(one: Definition) -> Definition:
