@@ -15,19 +15,19 @@ seed() { # path, file to make it from: without a sandbox
 open_sandbox() {
     step='mount the sandbox'
     groups='' table=''
+    # Whoever started this has done so (host/jail_mounts.py).
+    [ "${how-}" != mounted ] || return 0
     # Nothing of this is to be seen by the host.
     [ ! /proc/self/ns/mnt -ef "/proc/$PPID/ns/mnt" ] || fail 'It has no mount namespace of its own. Start it with its verb run, or as its supervisor does.'
     # What is missing of these paths, mount makes itself, which saves a program each.
     umask 066
     if [ -n "$jailer" ]; then
         # The jailer makes its path itself; it must be there for the mounts.
-        jail_root=$run/jail/${binary##*/}/$name/root
-        root_word=$run_word/jail/$binary_word/$name/root
-        files=$jail_root/files files_word=$root_word/files
+        files=$run/$jail_root/files files_word=$run_word/$jail_root_word/files
         made_mount "$run_word/jail" tmpfs mode=0711,size=512m,nosuid
         made_mount "$files_word" tmpfs mode=0711,size=64m,nosuid
         mount_table
-        made_mount "$root_word/vmm" none bind "$run_word/vmm"
+        made_mount "$run_word/$jail_root_word/vmm" none bind "$run_word/vmm"
     else
         files=$run/files files_word=$run_word/files
         made_mount "$files_word" tmpfs mode=0711,size=64m,nosuid

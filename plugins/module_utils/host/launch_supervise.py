@@ -13,7 +13,7 @@ from __future__ import annotations
 # among them, so they stay codes.
 SUPERVISE = r"""
 # 'locked': descriptor 9 has the lock already. 'adopt': of a VMM whose supervisor was killed; not the same as finding one that runs, for by the time
-# that this looks it may have been ended, and would be started again.
+# that this looks it may have been ended, and would be started again. 'mounted': in a namespace where its sandbox is mounted.
 supervise() {
     set +e
     if [ "$1" != locked ]; then

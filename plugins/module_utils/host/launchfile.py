@@ -18,6 +18,7 @@ import typing as t
 from ..backends.port import FileUse, Isolation, LaunchSpec, Paths
 from ..errors import InvalidArgument, Violation
 from .events import KEEP_LINES, MAX_BYTES
+from .jail_mounts import description
 from .launch_body import BODY, HEAD
 from .launch_tap_lines import tap_lines
 
@@ -56,6 +57,7 @@ def render(
     if isolation.uid is not None:
         _refuse_places_of_vms(layout, spec, console_path)
     jailer = spec.jailer if isolation.uid is not None and spec.jailer else None
+    jail_root = f"jail/{os.path.basename(spec.argv[0])}/{layout.name}/root" if jailer else ""
     variables = {
         "follows": "",  # see C(following)
         "beside": " ".join(("policy", *sorted(spec.documents))),
@@ -66,7 +68,8 @@ def render(
         "binary": spec.argv[0],
         "dir_word": table_word(layout.dir),
         "run_word": table_word(layout.run),
-        "binary_word": table_word(os.path.basename(spec.argv[0])),
+        "jail_root": jail_root,
+        "jail_root_word": table_word(jail_root),
         "uid": "" if isolation.uid is None else str(isolation.uid),
         "devices": " ".join(spec.devices),
         "own_data": "/+data" if any(_below(layout.data, os.path.join(layout.data, use.path)) for use in spec.files) else "",
@@ -82,6 +85,7 @@ def render(
     parts = [
         "#!/bin/sh",
         f"# Launch file of VM {layout.name}, format {FORMAT}, written by unkey.vmcp; changes are overwritten. Verbs: see the end.",
+        *(description(layout, spec, isolation, jail_root) if jailer else ()),
         "set -euf",
         "umask 077",
         f"PATH={_PATH} LC_ALL=C",

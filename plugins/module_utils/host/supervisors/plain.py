@@ -12,7 +12,7 @@ import signal
 import time
 import typing as t
 
-from .. import processes, trimming
+from .. import jail_mounts, processes, trimming
 from ..files import os_errors, write_if_different
 from ..host_json import read_host_json
 from ..locks import ensure_lock_dir
@@ -178,8 +178,11 @@ def _spawn(vm: VmLayout, lock: int, *, adopt: bool) -> int:
         isolated = os.geteuid() == 0 and os.stat(vm.data).st_uid != 0
         log = os.open(vm.vmm_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            words = ["/bin/sh", vm.launch, "supervise", "locked", *(["adopt"] if adopt else [])]
-            return _detached([*(_IN_PRIVATE if isolated else ()), *words], log, lock)
+            words = ["/bin/sh", vm.launch, "supervise", "locked"]
+            if adopt or not isolated:
+                return _detached([*(_IN_PRIVATE if isolated else ()), *words, *(["adopt"] if adopt else [])], log, lock)
+            pid = jail_mounts.inside(vm, lambda: _detached([*words, "mounted"], log, lock))
+            return _detached([*_IN_PRIVATE, *words], log, lock) if pid is None else pid
         finally:
             os.close(log)
 
