@@ -256,7 +256,7 @@ def guest_of(greeting: str, then: t.Callable[[Code], None]) -> bytes:
     code.put("fa", "fc")  # cli; cld
     code.address("bc", "stack_bottom")  # mov esp, stack_bottom
     code.put("81c4", _STACK_SIZE)  # add esp, size: the stack lies behind the file's bytes
-    if then == "polite":
+    if then is _polite:
         # Before the greeting: whoever has seen it may press the button, and what was pressed stays in the status.
         code.out_word(0x602, 0x0100)  # PM1a enable: power button
     code.print("greeting")
