@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 import pytest
@@ -19,6 +20,15 @@ __all__ = ["disk", "ground", "guest", "top"]
 @pytest.fixture
 def firecracker(ground: Playground) -> Vmm:
     return use("firecracker", ground)
+
+
+# Firecracker's driver stands for all: what is killed is the runner's, which is the same. For a look by hand: qemu, cloudhypervisor
+KILLED = (os.environ.get("UNKEY_VMCP_TEST_KILLED") or "firecracker").split(",")
+
+
+@pytest.fixture(params=KILLED)
+def vmm(ground: Playground, request: pytest.FixtureRequest) -> Vmm:
+    return use(request.param, ground)
 
 
 def _builder(name: str, scope: t.Literal["session", "module"]) -> t.Callable[..., BuiltModule]:

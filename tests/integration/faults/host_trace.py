@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,8 +15,24 @@ from ansible_collections.unkey.vmcp.tests.waiting import until
 
 
 def vmms(ground: Playground, name: str) -> list[int]:
-    """The Firecracker processes of a VM."""
-    return [pid for pid, words in processes_about(str(ground.top)).items() if f" --id {name} " in words and not words.startswith("/bin/sh ")]
+    """The VMMs of a VM: processes, shells on their way to become one excepted."""
+    found = processes_about(str(ground.top)).items()
+    return [pid for pid, words in found if not words.startswith("/bin/sh ") and (_names(words, name) or (_is_unnamed(words) and _prints_for(pid, name)))]
+
+
+def _names(words: str, name: str) -> bool:
+    return f" --id {name} " in words or f" -name guest={name}," in words
+
+
+def _is_unnamed(words: str) -> bool:
+    """A Cloud Hypervisor, whose command line does not say whose it is."""
+    return " --api-socket " in words
+
+
+def _prints_for(pid: int, name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return os.readlink(f"/proc/{pid}/fd/1").endswith(f"/{name}/console.log")
+    return False
 
 
 def at_rest(ground: Playground) -> dict[str, t.Any]:

@@ -43,13 +43,13 @@ class Killer:
         assert definition(self.ground, NAME)["config"]["cpu"]["vcpu_count"] == vcpus
 
 
-def given(firecracker: Vmm, guest: t.Callable[..., str], **options: t.Any) -> Tree:
-    return {"state": "running", "backend": "firecracker", "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 0, **firecracker.options, **options}
+def given(vmm: Vmm, guest: t.Callable[..., str]) -> Tree:
+    return {"state": "running", "backend": vmm.backend, "memory": "128M", "kernel": guest("halt"), "shutdown_timeout": 0, **vmm.options}
 
 
-def test_creation_and_removal_killed_at_every_point(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
+def test_creation_and_removal_killed_at_every_point(ground: Playground, module: BuiltModule, vmm: Vmm, guest: t.Callable[..., str]) -> None:
     killer = Killer(ground, module)
-    create, remove = given(firecracker, guest), {"state": "absent"}
+    create, remove = given(vmm, guest), {"state": "absent"}
     killer.whole(create).ok()
     killer.whole(remove).ok()
     before = at_rest(ground)
@@ -64,10 +64,10 @@ def test_creation_and_removal_killed_at_every_point(ground: Playground, module: 
     assert at > 30, "the points were seen"
 
 
-def test_a_restart_and_a_change_killed_at_every_point(ground: Playground, module: BuiltModule, firecracker: Vmm, guest: t.Callable[..., str]) -> None:
+def test_a_restart_and_a_change_killed_at_every_point(ground: Playground, module: BuiltModule, vmm: Vmm, guest: t.Callable[..., str]) -> None:
     """One VM that lives on: each change is killed at a later point than the one before."""
     killer = Killer(ground, module)
-    create = given(firecracker, guest)
+    create = given(vmm, guest)
     first = killer.whole(create).ok()["vm"]
     generated = definition(ground, NAME)["generated"]
     changing = restarting = True
