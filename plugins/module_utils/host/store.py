@@ -106,9 +106,11 @@ class Store:
         return difflib.get_close_matches(name, self.names(), n=count, cutoff=0.5)
 
     def not_found(self, name: str, doing: str) -> NotFound:
-        """The error for a VM that is not there: the directory searched, the nearest name, and when become would see more."""
+        """The error for a VM that is not there: the directory searched, the nearest name or those that there are, and when become would see more."""
         near = self.nearest_names(name)
-        hint = f"Did you mean {near[0]!r}?" if near else "Give a config to define it."
+        names = self.names()
+        there = f"There are {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}." if names else "There is none yet."
+        hint = f"Did you mean {near[0]!r}?" if near else there
         hint += self._become()
         return NotFound(f"Cannot {doing} {name!r}: no such VM in {self.layout.vms}. {hint}", details={"searched": [self.layout.vms], "nearest": near})
 

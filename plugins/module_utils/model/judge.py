@@ -83,8 +83,15 @@ def _text(error: t.Any) -> str:
     if str(error["loc"][-1]).endswith("_bytes"):
         context = {name: format_size(value) if isinstance(value, int) else value for name, value in context.items()}
     if kind in _TEXTS:
-        return _TEXTS[kind].format(**context)
+        return _TEXTS[kind].format(**context) + _unit_hint(error)
     return f"is not valid here: {error['msg']}."
+
+
+def _unit_hint(error: t.Any) -> str:
+    """For the one who wrote 512 and meant MiB."""
+    given = error["input"]
+    is_size = error["type"] == "greater_than_equal" and str(error["loc"][-1]).endswith("_bytes") and isinstance(given, int)
+    return f" A number alone is bytes: for MiB write {given}M." if is_size and 0 < given < 65536 else ""
 
 
 _TEXTS = {

@@ -115,11 +115,13 @@ def test_remains_of_a_run_that_was_cut_off_are_seen(store: Store) -> None:
 
 
 def test_the_nearest_name_is_offered(store: Store) -> None:
+    assert store.not_found("web", "start").msg.endswith("/vms. There is none yet.")
     for name in ("web-1", "database"):
         store.save(definition(name))
     error = store.not_found("web1", "start")
     assert re.search(r"Cannot start 'web1': no such VM in .*/vms\. Did you mean 'web-1'\?", error.msg)
     assert error.details["searched"] == [store.layout.vms]
+    assert store.not_found("mail", "start").msg.endswith("/vms. There are database, web-1.")
 
 
 def test_secrets_are_apart_and_compared_by_a_keyed_digest(store: Store) -> None:
