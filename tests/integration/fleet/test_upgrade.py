@@ -58,25 +58,18 @@ def test_a_host_that_cannot_be_reached_ends_it_with_a_word_of_the_others(hosts: 
 
 
 def test_a_host_that_is_lost_in_the_middle_is_named_with_what_was_begun(hosts: Hosts, vm: Tree) -> None:
-    hosts.common |= {"vmcp_vm_defaults": vm, "vmcp_vms": ["a"]}
-    hosts.variables["h2"] = {"vmcp_vms": ["a", "b", "c"]}
+    # On the others nothing needs to run for it.
+    hosts.common |= {"vmcp_vm_defaults": {**vm, "state": "present"}, "vmcp_vms": ["a"]}
+    hosts.variables["h2"] = {"vmcp_vms": [{"name": name, "state": "running"} for name in ("a", "b")]}
     hosts.play("site", skip="hosts,fleet").ok()
-    old, new = vm["kernel"], guest(hosts, "new", "hello from the new one")
-    options = {"vmcp_upgrade_kernel": new, "vmcp_upgrade_settle": 0, "vmcp_upgrade_wait_for": [{"console": "hello from the new one"}]}
-    # No connection from the second of its batches on.
-    lost = {
-        "ansible_connection": "{{ 'ssh' if vmcp_upgrade__touched | default([]) | length > 1 else 'local' }}",
-        "ansible_host": "127.0.0.1",
-        "ansible_port": 1,
-    }
-    hosts.variables["h2"] |= lost
-    failed = hosts.play("upgrade", **options)
+    old, new = vm["kernel"], guest(hosts, "new")
+    # No connection from the first of its batches on.
+    lost = "{{ 'ssh' if vmcp_upgrade__touched is defined else 'local' }}"
+    hosts.variables["h2"] |= {"ansible_connection": lost, "ansible_host": "127.0.0.1", "ansible_port": 1}
+    failed = hosts.play("upgrade", vmcp_upgrade_kernel=new, vmcp_upgrade_settle=0)
     failed.refused(
-        "The upgrade failed on h2, which was lost in the middle of it, so that its VMs a, b may have the new or the old one (not begun: c;",
+        "The upgrade failed on h2, which was lost in the middle of it, so that its VMs a may have the new or the old one (not begun: b;",
         "Upgraded before: h1. Not begun: h3.",
     )
     assert failed.stats["vmcp_upgrade"] == {"upgraded": ["h1"], "failed": ["h2"], "lost": ["h2"], "untouched": ["h3"]}
-    assert kernels(hosts) == {"h1": [new], "h2": [new, old, old], "h3": [old]}
-    hosts.variables.clear()
-    hosts.play("upgrade", **options).ok()
-    assert kernels(hosts) == {"h1": [new], "h2": [new] * 3, "h3": [new]}, "run again, it goes on"
+    assert kernels(hosts) == {"h1": [new], "h2": [old, old], "h3": [old]}
