@@ -20,7 +20,8 @@ from ..host.layout import Layout, VmLayout
 from ..host.store import Store
 from ..model.definition import Definition
 from ..model.words import NAME_PATTERN, NAME_RULE
-from .live import LiveVm, require
+from .live import require
+from .vm_target import LiveVm
 
 # One result must not fill the controller's memory, whatever a guest prints.
 MAX_BYTES_LIMIT = 16 << 20

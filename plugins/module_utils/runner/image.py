@@ -20,7 +20,8 @@ from ..host.imaging.work import Work
 from ..host.layout import Layout
 from ..host.trees import remove_tree
 from ..model.image import Image
-from ..model.image_request import ImageRequest, read_image_request
+from ..model.image_reading import read_image_request
+from ..model.image_request import ImageRequest
 from ..planner.images import ImagePlan, Observed, plan_image, recipe
 from .image_acquire import Acquired, acquire
 from .image_build import Built, build

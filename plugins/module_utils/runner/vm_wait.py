@@ -9,7 +9,8 @@ import typing as t
 
 from ..host import events, processes
 from .conditions import conditions
-from .live import LiveVm, require, running_as
+from .live import require, running_as
+from .vm_target import LiveVm
 from .waits import Wait
 
 if t.TYPE_CHECKING:

@@ -7,7 +7,7 @@ import typing as t
 import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import InvalidArgument
-from ansible_collections.unkey.vmcp.plugins.module_utils.model.image_request import read_image_request
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.image_reading import read_image_request
 
 DIGEST = "sha256:" + "ab" * 32
 UPLOADED = {"name": "x", "size": 3, "digest": DIGEST}

@@ -9,7 +9,8 @@ import pytest
 
 from ansible_collections.unkey.vmcp.plugins.module_utils.errors import FailedPrecondition
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.image import Image
-from ansible_collections.unkey.vmcp.plugins.module_utils.model.image_request import ImageRequest, read_image_request
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.image_reading import read_image_request
+from ansible_collections.unkey.vmcp.plugins.module_utils.model.image_request import ImageRequest
 from ansible_collections.unkey.vmcp.plugins.module_utils.planner.images import Observed, plan_image, recipe
 
 DIGEST = "sha256:" + "ab" * 32

@@ -18,7 +18,7 @@ from ansible_collections.unkey.vmcp.plugins.module_utils.host.console_search imp
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import Layout
 from ansible_collections.unkey.vmcp.plugins.module_utils.model.definition import Definition
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.conditions import conditions
-from ansible_collections.unkey.vmcp.plugins.module_utils.runner.live import LiveVm
+from ansible_collections.unkey.vmcp.plugins.module_utils.runner.vm_target import LiveVm
 from ansible_collections.unkey.vmcp.plugins.module_utils.runner.waits import wait
 
 OPEN_PORT = 1024
