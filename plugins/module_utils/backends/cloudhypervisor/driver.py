@@ -1,7 +1,9 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Cloud Hypervisor backend: C(port.Driver) composed of translate, launch and client."""
+"""The Cloud Hypervisor backend: C(port.Driver) composed of translate, launch and client.
+
+What a question does not need is imported where it is used: a task that changes nothing asks how its VM is, and no more."""
 
 from __future__ import annotations
 
@@ -13,8 +15,7 @@ from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..quoting import quoted
 from ..unix_http import Connection, send_request
 from ..vmm_socket import parse_json
-from . import client, launch, readback, translate
-from .wiring import Wiring
+from . import client
 from .words import parse_version, wire_id
 
 if t.TYPE_CHECKING:
@@ -36,9 +37,13 @@ class Driver:
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """Cloud Hypervisor has no metadata service: C(metadata) is the capability check's to refuse."""
+        from . import launch
+
         return launch.launch_spec(definition, config, paths, isolation, layout)
 
     def uses(self, definition: Definition, config: VmConfig) -> tuple[tuple[FileUse, ...], tuple[TapUse, ...]]:
+        from . import launch
+
         return launch.file_uses(config), launch.tap_uses(config, definition.generated)
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
@@ -66,6 +71,8 @@ class Driver:
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
         """Counters are empty for a VM that is not booted. Paths in C(config) are as the VMM sees them (see C(readback.unified))."""
+        from . import readback
+
         connection = Connection(socket, deadline, peer_uid)
         info = client.info(connection)
         config = info.get("config")
@@ -139,9 +146,12 @@ def _observed(status: int, content: bytes, socket: str) -> Observed:
 
 
 def _document(connection: Connection, config: VmConfig) -> dict[str, t.Any]:
+    from .translate import document
+    from .wiring import Wiring
+
     """In the words of the version that is behind the socket."""
     version = parse_version(str(client.ping(connection).get("version", "")))
-    return translate.document(config, Wiring(version=version))
+    return document(config, Wiring(version=version))
 
 
 def _state_of(text: str, socket: str) -> str:

@@ -1,147 +1,28 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QMP, QEMU's JSON protocol on a unix socket: C(Connection) through the library qemu.qmp, C(ask_status) on the standard library alone.
+"""QMP, QEMU's JSON protocol on a unix socket, through the library qemu.qmp: C(Connection), and one function for each command.
 
-A QMP server talks to one client at a time. Another one is not refused: its connection waits in the queue, without a greeting, until the
-first one leaves. So waiting for the greeting under the deadline is all the retrying there is to do.
-Sockets are opened by C(vmm_socket), with its checks against what a VM's user might have planted.
+That library needs asyncio, which takes longer to import than all of a task that changes nothing: how a QEMU is can be asked without it (C(status), which
+says more of QMP, too).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import os
-import socket
-import struct
 import time
 import typing as t
 
 from ... import thirdparty
-from ...errors import DeadlineExceeded, FailedPrecondition, Internal, Unavailable
-from ..quoting import quoted
-from ..vmm_socket import connect, foreign_errors, parse_json
+from ...errors import FailedPrecondition, Unavailable
+from ..vmm_socket import connect, foreign_errors
+from .status import no_answer, nonsense, refused
 
-# The longest line is the description of a few hundred block devices; more is no QEMU that we may believe.
-LINE_BYTES_MAX = 4 << 20
-_PEERCRED = struct.Struct("3i")  # pid, uid, gid
 # What the library lets fall over when it hears no QMP: bytes that are no text, values that are no messages, an end in the midst of its own states.
 _STUMBLES = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
-
-
-def _no_answer(socket_path: str) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"QEMU behind {socket_path} did not answer in time. It may hang (its log says more), or another program holds the connection: QMP serves one at a time."
-    )
-
-
-def _nonsense(socket_path: str, what: object) -> Internal:
-    return Internal(f"What answers on {socket_path} does not speak QMP: {quoted(str(what)[:120])}.")
-
-
-def _refused(command: str, words: str, error_class: str) -> FailedPrecondition:
-    return FailedPrecondition(f"QEMU refused {command}: {quoted(words).rstrip('.')}.", details={"vmm_command": command, "vmm_error_class": quoted(error_class)})
-
-
-# --- the standard library alone -----------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """C(run_state): QEMU's word (C(words.RUN_STATES)); C(pid): the process behind the socket, None where it is in another pid namespace."""
-
-    run_state: str
-    version: str
-    pid: t.Optional[int]
-
-
-def ask_status(socket_path: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Status]:
-    """Connects; what is returned goes through greeting, negotiation and one question. C(deadline) is a C(time.monotonic()) value; errors as C(port.Driver)
-    has them."""
-    with foreign_errors(socket_path):
-        connected = connect(socket_path, deadline, peer_uid)
-
-    def status() -> Status:
-        with foreign_errors(socket_path), connected:
-            return _status(connected, socket_path, deadline)
-
-    return status
-
-
-def _status(connected: socket.socket, socket_path: str, deadline: float) -> Status:
-    lines = _Lines(connected, socket_path, deadline)
-    version = _version(lines.next(), socket_path)
-    connected.sendall(b'{"execute":"qmp_capabilities","id":1}\r\n{"execute":"query-status","id":2}\r\n')
-    lines.reply("qmp_capabilities", 1)
-    answer = lines.reply("query-status", 2)
-    pid = _PEERCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))[0]
-    run_state = answer.get("status") if isinstance(answer, dict) else None
-    if not isinstance(run_state, str):
-        raise _nonsense(socket_path, answer)
-    return Status(run_state, version, pid or None)
-
-
-def _version(greeting: t.Any, socket_path: str) -> str:
-    try:
-        number = greeting["QMP"]["version"]["qemu"]
-        return f"{int(number['major'])}.{int(number['minor'])}.{int(number['micro'])}"
-    except (TypeError, KeyError, ValueError) as exc:
-        raise _nonsense(socket_path, greeting) from exc
-
-
-class _Lines:
-    """The JSON lines of a QMP server, bounded in length and in time as a whole: a server that drips bytes gets no more time than one that hangs."""
-
-    def __init__(self, connected: socket.socket, socket_path: str, deadline: float) -> None:
-        self._socket = connected
-        self._path = socket_path
-        self._deadline = deadline
-        self._buffer = b""
-
-    def next(self) -> t.Any:
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > LINE_BYTES_MAX:
-                raise _nonsense(self._path, f"a line of more than {LINE_BYTES_MAX} bytes")
-            self._more()
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        try:
-            return parse_json(line)
-        except ValueError as exc:
-            raise _nonsense(self._path, line) from exc
-
-    def reply(self, command: str, call_id: int) -> t.Any:
-        """The answer to one command. Events may come before it."""
-        while True:
-            message = self.next()
-            if not isinstance(message, dict):
-                raise _nonsense(self._path, message)
-            if message.get("id") != call_id:
-                continue
-            if "return" in message:
-                return message["return"]
-            error = message.get("error")
-            if not isinstance(error, dict):
-                raise _nonsense(self._path, message)
-            raise _refused(command, str(error.get("desc")), str(error.get("class")))
-
-    def _more(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise _no_answer(self._path)
-        self._socket.settimeout(left)
-        try:
-            received = self._socket.recv(65536)
-        except TimeoutError as exc:
-            raise _no_answer(self._path) from exc
-        if not received:
-            raise Unavailable(f"QEMU behind {self._path} closed the connection before it had answered.")
-        self._buffer += received
-
-
-# --- the library --------------------------------------------------------------------------------------------
 
 
 class Connection:
@@ -205,9 +86,9 @@ class Connection:
         try:
             yield
         except asyncio.TimeoutError as exc:
-            raise _no_answer(self.socket_path) from exc
+            raise no_answer(self.socket_path) from exc
         except library.ExecuteError as exc:
-            raise _refused(command, str(exc), exc.error_class) from exc
+            raise refused(command, str(exc), exc.error_class) from exc
         except library.ConnectError as exc:
             raise self._broken(exc.exc) from exc
         except library.ExecInterruptedError as exc:
@@ -228,7 +109,7 @@ class Connection:
             return Unavailable(f"QEMU behind {self.socket_path} closed the connection before it had answered.")
         if isinstance(exc, OSError):
             return Unavailable(f"The connection to QEMU behind {self.socket_path} broke: {os.strerror(exc.errno) if exc.errno else exc}.")
-        return _nonsense(self.socket_path, exc)
+        return nonsense(self.socket_path, exc)
 
 
 # --- one function per call ------------------------------------------------------------------------------------
@@ -261,7 +142,7 @@ def block_resize(qmp: Connection, drive: str, size_bytes: int) -> None:
 def run_state(qmp: Connection) -> str:
     status = qmp.execute("query-status")
     if not isinstance(status, dict) or not isinstance(status.get("status"), str):
-        raise _nonsense(qmp.socket_path, status)
+        raise nonsense(qmp.socket_path, status)
     return str(status["status"])
 
 

@@ -1,7 +1,9 @@
 # Copyright (c) 2026 unkey.vmcp contributors
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The QEMU backend: C(port.Driver) composed of translate, launch and client."""
+"""The QEMU backend: C(port.Driver) composed of translate, launch and client.
+
+What a question does not need is imported where it is used: a task that changes nothing asks how its VM is, and no more."""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import typing as t
 from ...errors import FailedPrecondition, Internal
 from ..port import FileUse, Isolation, LaunchSpec, Observed, Paths, TapUse
 from ..quoting import quoted
-from . import client, launch, readback
+from .status import ask_status
 from .words import RUN_STATES, STANDING_RUN_STATES, wire_id
 
 if t.TYPE_CHECKING:
@@ -43,16 +45,20 @@ class Driver:
 
     def launch(self, definition: Definition, config: VmConfig, paths: Paths, isolation: Isolation, layout: VmLayout, metadata: t.Optional[t.Any]) -> LaunchSpec:
         """QEMU has no metadata service: C(metadata) is the capability check's to refuse."""
+        from . import launch
+
         return launch.launch_spec(definition, config, paths, isolation, layout)
 
     def uses(self, definition: Definition, config: VmConfig) -> tuple[tuple[FileUse, ...], tuple[TapUse, ...]]:
+        from . import launch
+
         return launch.file_uses(config), launch.tap_uses(config, definition.generated)
 
     def observe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> Observed:
         return self.ask(socket, deadline, peer_uid)()
 
     def ask(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> t.Callable[[], Observed]:
-        answer = client.ask_status(socket, deadline, peer_uid)
+        answer = ask_status(socket, deadline, peer_uid)
 
         def observed() -> Observed:
             status = answer()
@@ -61,15 +67,21 @@ class Driver:
         return observed
 
     def pause(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        from . import client
+
         with client.Connection(socket, deadline, peer_uid) as qmp:
             client.stop(qmp)
 
     def resume(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        from . import client
+
         with client.Connection(socket, deadline, peer_uid) as qmp:
             client.cont(qmp)
 
     def request_shutdown(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> bool:
         """Presses the power button. A paused guest would not see it, so it is resumed first. A microvm without ACPI has no button: False."""
+        from . import client
+
         with client.Connection(socket, deadline, peer_uid) as qmp:
             if client.qom_get(qmp, "/machine", "acpi") == "off":
                 return False
@@ -78,11 +90,15 @@ class Driver:
             return True
 
     def resize_disk(self, socket: str, config: VmConfig, disk_id: str, size_bytes: int, deadline: float, peer_uid: t.Optional[int] = None) -> None:
+        from . import client
+
         with client.Connection(socket, deadline, peer_uid) as qmp:
             client.block_resize(qmp, wire_id("disk", disk_id), size_bytes)
 
     def describe(self, socket: str, deadline: float, peer_uid: t.Optional[int] = None) -> dict[str, t.Any]:
         """Paths in C(config) are as QEMU sees them; what QEMU does not tell is left out (see C(readback))."""
+        from . import client, readback
+
         with client.Connection(socket, deadline, peer_uid) as qmp:
             try:
                 facts = readback.collect(qmp)
@@ -99,6 +115,8 @@ class Driver:
 
     def boot_on(self, socket: str, deadline: float) -> None:
         """Starts a VM that was started with C(-S), or one that shut down while its VMM was kept (C(-no-shutdown))."""
+        from . import client
+
         with client.Connection(socket, deadline) as qmp:
             if client.run_state(qmp) == "shutdown":
                 client.system_reset(qmp)
