@@ -76,21 +76,21 @@ def _resolves(inside: Namespace) -> bool:
         return False
 
 
-def again(ground: Ground) -> t.Any:
-    """What another task does and says."""
+def again(ground: Ground, name: str, **options: t.Any) -> t.Any:
+    """What another task does, and says of firewalld."""
     ground.warnings.clear()
-    return [ground.network(**APPS)["actions"], [warning for warning in ground.warnings if "ufw" in warning or "firewalld" in warning]]
+    return [ground.network(name, **options)["actions"], [warning for warning in ground.warnings if "firewalld" in warning]]
 
 
 def ufw(ground: Ground) -> dict[str, t.Any]:
     seen: dict[str, t.Any] = {"policy": shell("ufw status verbose | sed -n 's/^Default: //p'").strip()}
-    seen["made"] = [ground.network(**APPS)["actions"], ground.warnings]
+    seen["made"] = ground.network(**APPS)["actions"]
     populate(ground)
     seen["at first"] = passes(ground)
     shell("ufw disable && ufw --force enable")
-    again(ground)
+    again(ground, "apps", **APPS)
     seen["after it was off and on"] = passes(ground)
-    seen["and then"] = again(ground)
+    seen["and then"] = again(ground, "apps", **APPS)
     return seen
 
 
@@ -99,20 +99,17 @@ def firewalld(ground: Ground) -> dict[str, t.Any]:
     seen["made"] = ground.network(**APPS)["actions"]
     populate(ground)
     seen["out at first"] = not ground.vms[0].is_kept_from(OUTSIDE, 9000)
-    (warning,) = ground.warnings
-    shell(commands(warning))
+    shell(commands(ground))
     shell("systemctl restart firewalld")
     seen["after it was restarted"] = passes(ground)
-    seen["and then"] = again(ground)
+    seen["and then"] = again(ground, "apps", **APPS)
     ground.network("fabric", **FABRIC)
     peer = Peer(ground)
     seen["a peer at first"] = peer.gets_in(0.0)
-    (warning,) = ground.warnings
-    seen["a peer needs"] = commands(warning)
-    shell(commands(warning))
+    seen["a peer needs"] = commands(ground)
+    shell(commands(ground))
     seen["a peer after the commands"] = peer.gets_in(PATIENCE_S)
-    ground.warnings.clear()
-    seen["and then a vxlan"] = [ground.network("fabric", **FABRIC)["actions"], ground.warnings]
+    seen["and then a vxlan"] = again(ground, "fabric", **FABRIC)
     return seen
 
 
@@ -138,7 +135,9 @@ class Peer:
         return eventually(answered, timeout_s)
 
 
-def commands(warning: str) -> str:
+def commands(ground: Ground) -> str:
+    """What the last warning about firewalld says to run."""
+    warning = [warning for warning in ground.warnings if "firewalld" in warning][-1]
     return warning.partition("Run: ")[2].partition(". The host")[0]
 
 
