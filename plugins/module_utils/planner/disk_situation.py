@@ -14,8 +14,8 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class DiskUser:
-    """One VM that names a disk. C(runs): its process lives, and has the disk. C(live): its VMM can be told of a new size. C(interrupted): a restart of
-    ours was cut off when its process had ended."""
+    """One VM that names a disk. C(runs): its process lives, and has the disk. C(live): its VMM can be told of a new size. C(interrupted): it was
+    stopped for this disk, and what was to start it again was cut off."""
 
     vm: str
     entry: str

@@ -93,7 +93,7 @@ class _Task:
         # Imported here: a task that restarts nobody does not pay for it.
         from .disk_restart import Restarts
 
-        self.restarts = Restarts(self.call, self.store, plan.restarts, self.request.shutdown_timeout, self.request.lock_timeout)
+        self.restarts = Restarts(self.call, self.store, plan.name, plan.restarts, self.request.shutdown_timeout, self.request.lock_timeout)
         return dataclasses.replace(plan, would_need=(*plan.would_need, *self.restarts.lacks))
 
     def _act(self, found: DiskSituation, plan: DiskPlan) -> None:

@@ -14,6 +14,7 @@ from ..errors import FailedPrecondition, InvalidArgument, Violation, VmcpError
 from ..host import processes
 from ..model.task import VmRequest
 from .apply import start_stopped, stop
+from .disk_users import mark_of
 from .live import situation
 from .planning import Planning
 from .work import Context, Work
@@ -26,7 +27,7 @@ if t.TYPE_CHECKING:
 class Restarts:
     """C(lacks): what the host has not that a start of one of them takes. Nothing is touched before C(stop)."""
 
-    def __init__(self, call: Call, store: Store, names: t.Sequence[str], grace_s: int, lock_timeout_s: float) -> None:
+    def __init__(self, call: Call, store: Store, disk: str, names: t.Sequence[str], grace_s: int, lock_timeout_s: float) -> None:
         planning = Planning(store, call.uid, call.environ)
         found = {name: situation(store, name) for name in names}
         plans = [planning.restart(VmRequest(name), found[name], grace_s) for name in names]
@@ -37,7 +38,7 @@ class Restarts:
                 raise FailedPrecondition(f"VM {name} could not be started again, so it is not stopped: {plan.msg}", violations=plan.violations)
             text = f"needs a restart of VM {name}, and the host lacks what that takes"
             self.lacks += [Violation("size", f"{text}: {lack.field}: {lack.message}") for lack in plan.would_need]
-            self._works.append(Work(plan, found[name], store.layout.vm(name)))
+            self._works.append(Work(plan, found[name], store.layout.vm(name), restarted_for=mark_of(disk)))
         self._store = store
         self._context = Context(store, planning.defaults, planning.root, lock_timeout_s, planning.foreseen, call.warn)
 

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ..capabilities.catalogue import grows_live
 from ..errors import VmcpError
 from ..host import processes
+from ..host.files import read_text
 from ..host.store import Store
 from ..model.definition import Definition
 from ..planner.disk_situation import DiskUser
@@ -31,7 +31,7 @@ def users_of(
     for vm in store.names():
         if vm in but:
             continue
-        user = _user(store, vm, uses, format_)
+        user = _user(store, vm, uses, format_, mark_of(name))
         if user is not None:
             found.append(user)
     return tuple(found)
@@ -40,7 +40,12 @@ def users_of(
 _Uses = t.Callable[[t.Mapping[str, t.Any]], bool]
 
 
-def _user(store: Store, vm: str, uses: _Uses, format_: str) -> t.Optional[DiskUser]:
+def mark_of(disk: str) -> str:
+    """What the mark of a restart says while a VM is down for its disk."""
+    return f"disk {disk}"
+
+
+def _user(store: Store, vm: str, uses: _Uses, format_: str, mark: str) -> t.Optional[DiskUser]:
     stored, booted = _read(store.load, vm), _read(store.booted, vm)
     runs = processes.current(store.layout.vm(vm)) is not None
     # What runs has what it was started with, whatever the definition has become.
@@ -50,8 +55,16 @@ def _user(store: Store, vm: str, uses: _Uses, format_: str) -> t.Optional[DiskUs
         return None
     running = booted or stored
     live = has is not None and running is not None and grows_live(running.backend, running.backend_version, format_)
-    interrupted = not runs and os.path.lexists(store.layout.vm(vm).restarting)
+    interrupted = not runs and _marked(store.layout.vm(vm).restarting) == mark
     return DiskUser(vm, str(named.get("id")), bool(named.get("read_only")), runs=has is not None, live=live, interrupted=interrupted)
+
+
+def _marked(file: str) -> str:
+    """What the mark says; one of another restart is none of ours to finish."""
+    try:
+        return read_text(file, trusted=True)
+    except (OSError, VmcpError):
+        return ""
 
 
 def _read(load: t.Callable[[str], t.Optional[Definition]], vm: str) -> t.Optional[Definition]:

@@ -225,7 +225,7 @@ def _kill(context: Context, works: t.Sequence[Work]) -> None:
 def _mark(work: Work) -> None:
     restarts = any(step.action == "start" for step in work.left)
     if restarts:
-        files.write_atomic(work.vm.restarting, "", sync=False)
+        files.write_atomic(work.vm.restarting, work.restarted_for, sync=False)
     processes.mark_stopping(work.vm, "restart" if restarts else "request")
 
 

@@ -65,6 +65,8 @@ class Work:
     done: list[str] = dataclasses.field(default_factory=list)
     error: t.Optional[VmcpError] = None
     launch_is_written: bool = False
+    # For whom it is restarted, kept in the mark of a restart until that is done.
+    restarted_for: str = ""
 
     def __post_init__(self) -> None:
         self.definition = self.plan.definition
