@@ -10,6 +10,7 @@ compares them. What there is to mount stands in a line of the launch file, which
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -24,7 +25,7 @@ _MARK = "# jail: "
 # The mark is in one of the first lines; what precedes it is short.
 _LOOKED_AT = 4
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 19
-_CLONE_NEWNS = 0x20000
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 
 Made = t.TypeVar("Made")
 
@@ -68,43 +69,72 @@ def read(layout: VmLayout) -> t.Optional[Jail]:
     return None
 
 
-def inside(layout: VmLayout, start: t.Callable[[], Made]) -> t.Optional[Made]:
-    """What C(start) returns, called where the VM's sandbox is mounted, in a mount namespace that nobody else sees; None, without the call, where the
-    launch file has to mount it. The namespace lasts as long as what was started in it.
-
-    In a thread of its own: a thread that has left the namespace cannot come back to a root directory other than the namespace's."""
+def with_jails(work: t.Callable[[Jails], Made]) -> Made:
+    """What C(work) returns, called in a thread of its own: one that leaves the process's mount namespace, and takes nobody with it."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def work() -> t.Optional[Made]:
-        jail = read(layout)
-        return start() if jail is not None and _mounted(layout, jail) else None
+    def alone() -> Made:
+        with contextlib.closing(Jails()) as jails:
+            return work(jails)
 
-    with ThreadPoolExecutor(1, "jail") as thread:
-        return thread.submit(work).result()
-
-
-def _mounted(layout: VmLayout, jail: Jail) -> bool:
-    """In this thread's own namespace. False where something is missing, is of another kind or may not be opened: what was mounted goes with the thread."""
-    if any(os.path.lexists(path) for path in (f"{layout.run}/taps", f"{layout.run}/limits", f"{layout.dir}/granted", layout.pid)):
-        # Of a start that was cut off: the launch file clears up first, and finds no mounts in its way.
-        return False
-    mounts = _Mounts()
-    try:
-        mounts.leave()
-        _mount(mounts, layout, jail)
-    except OSError:
-        # Whatever it was: the launch file meets it too, and has the words for it.
-        return False
-    return all(_may_open(f"{layout.run}/{jail.root}/files/{alias}", jail.uid, writable) for alias, _path, writable in jail.files)
+    with ThreadPoolExecutor(1, "jails") as thread:
+        return thread.submit(alone).result()
 
 
-def _mount(mounts: _Mounts, layout: VmLayout, jail: Jail) -> None:
+class Jails:
+    """Mount namespaces for VMs that are about to be started, one after the other. Belongs to one thread, which nobody else uses."""
+
+    def __init__(self) -> None:
+        self._calls = _Calls()
+        self._home: t.Optional[tuple[int, int]] = None
+        with contextlib.suppress(OSError):
+            # Where this is not allowed, or the kernel does not have it, launch files do it all, and say what they lack.
+            self._calls.own_root()
+            self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        for descriptor in self._home or ():
+            os.close(descriptor)
+
+    def start(self, layout: VmLayout, mounted: t.Callable[[], Made], otherwise: t.Callable[[], Made]) -> Made:
+        """Calls C(mounted) in a mount namespace that nobody else sees and in which the VM's sandbox is mounted; it lasts as long as what is started in
+        it. Calls C(otherwise), in the host's, where the launch file has to mount it."""
+        if self._home is None:
+            return otherwise()
+        try:
+            jail = read(layout)
+            if jail is None or not _is_fresh(layout):
+                return otherwise()
+            ready = self._mount(layout, jail)
+            if ready:
+                return mounted()
+        finally:
+            self._calls.go(*self._home)
+        return otherwise()
+
+    def _mount(self, layout: VmLayout, jail: Jail) -> bool:
+        """False where something is missing, is of another kind or may not be opened: what was mounted goes with the namespace."""
+        try:
+            self._calls.leave()
+            _mount(self._calls, layout, jail)
+        except OSError:
+            # Whatever it was: the launch file meets it too, and has the words for it.
+            return False
+        return all(_may_open(f"{layout.run}/{jail.root}/files/{alias}", jail.uid, writable) for alias, _path, writable in jail.files)
+
+
+def _is_fresh(layout: VmLayout) -> bool:
+    """Else something is left of a start that was cut off: the launch file clears up first, and is to find no mounts in its way."""
+    return not any(os.path.lexists(path) for path in (f"{layout.run}/taps", f"{layout.run}/limits", f"{layout.dir}/granted", layout.pid))
+
+
+def _mount(mounts: _Calls, layout: VmLayout, jail: Jail) -> None:
     """In the order, and with the options, of C(launch_sandbox)."""
     top, root = f"{layout.run}/jail", f"{layout.run}/{jail.root}"
     files = f"{root}/files"
     _make_dirs(layout.run, "jail")
     mounts.tmpfs(top, "mode=0711,size=512m")
-    _make_dirs(layout.run, f"{jail.root}/files")
+    _make_dirs(top, f"{jail.root.partition('/')[2]}/files")
     mounts.tmpfs(files, "mode=0711,size=64m")
     _make_dirs(root, "vmm")
     mounts.bind(f"{layout.run}/vmm", f"{root}/vmm")
@@ -124,15 +154,13 @@ def _mount(mounts: _Mounts, layout: VmLayout, jail: Jail) -> None:
 
 
 def _make_dirs(top: str, relative: str) -> None:
-    """0711, whatever the task's umask."""
+    """0711, whatever the task's umask. The first may be there."""
     path = top
     for name in relative.split("/"):
         path = f"{path}/{name}"
-        try:
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o711)
-        except FileExistsError:
-            continue
-        os.chmod(path, 0o711)
+            os.chmod(path, 0o711)
 
 
 def _may_open(path: str, uid: int, writable: bool) -> bool:
@@ -142,7 +170,7 @@ def _may_open(path: str, uid: int, writable: bool) -> bool:
     return mode & 0o4 != 0 and (mode & 0o2 != 0 or not writable)
 
 
-class _Mounts:
+class _Calls:
     """System calls that Python has no names for. OSError when one fails."""
 
     def __init__(self) -> None:
@@ -151,6 +179,16 @@ class _Mounts:
         self._errno = ctypes.get_errno
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._flags = ctypes.c_ulong
+
+    def own_root(self) -> None:
+        """This thread's root and working directory are its own from now on."""
+        self._check(self._libc.unshare(_CLONE_FS), "unshare")
+
+    def go(self, namespace: int, root: int) -> None:
+        """Back, also where the process's root is not that of its namespace (a chroot)."""
+        self._check(self._libc.setns(namespace, _CLONE_NEWNS), "setns")
+        os.fchdir(root)
+        os.chroot(".")
 
     def leave(self) -> None:
         """To a namespace of this thread's own. Slave: what the host mounts and unmounts later is seen, nothing of ours is seen by the host."""

@@ -19,7 +19,8 @@ from ..errors import VmcpError
 from ..host import processes
 from .clones import resize
 from .defining import define
-from .power import pause, resume, start, stop_asking, stop_by_force
+from .power import pause, resume, stop_asking, stop_by_force
+from .starts import start
 from .work import Context, Work
 
 if t.TYPE_CHECKING:

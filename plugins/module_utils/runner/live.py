@@ -142,7 +142,13 @@ def _was_restarting(vm: VmLayout) -> bool:
 
 def ask_state(definition: Definition, vm: VmLayout, timeout_s: float = OBSERVE_S) -> str:
     """The VMM's own word, by one raw request."""
-    return driver(definition.backend).observe(observe_socket(definition, vm), time.monotonic() + timeout_s, peer_uid(definition)).state
+    return begin_ask_state(definition, vm, timeout_s)()
+
+
+def begin_ask_state(definition: Definition, vm: VmLayout, timeout_s: float) -> t.Callable[[], str]:
+    """As C(ask_state), in two steps: what is returned waits for the answer."""
+    observed = driver(definition.backend).ask(observe_socket(definition, vm), time.monotonic() + timeout_s, peer_uid(definition))
+    return lambda: observed().state
 
 
 def observe_socket(definition: Definition, vm: VmLayout) -> str:

@@ -11,10 +11,12 @@ import os
 import signal
 import time
 import typing as t
+from functools import partial
 
-from .. import jail_mounts, processes, trimming
+from .. import processes, trimming
 from ..files import os_errors, write_if_different
 from ..host_json import read_host_json
+from ..jail_mounts import Jails, with_jails
 from ..locks import ensure_lock_dir
 from ..trees import ensure_dir
 from . import ending, starting
@@ -53,7 +55,8 @@ class PlainSupervisor:
         spawned: dict[str, int] = {}
         failures: dict[str, str] = {}
         try:
-            starts = self._set_off(vms, deadline, spawned, failures)
+            set_off = partial(self._set_off, vms, deadline, spawned, failures)
+            starts = set_off(None) if os.geteuid() else with_jails(set_off)
             self._see_to_trimming()
             failures |= starting.watch(starts, deadline, lambda quiet: self._quiet(quiet, spawned))
         finally:
@@ -98,7 +101,9 @@ class PlainSupervisor:
         return ending.see_removed(here, [vm for vm in here if _is_free(vm.supervisor_lock)], deadline)
 
     # --- inside -------------------------------------------------------------------------------------------
-    def _set_off(self, vms: t.Sequence[VmLayout], deadline: float, spawned: dict[str, int], failures: dict[str, str]) -> list[starting.Start]:
+    def _set_off(
+        self, vms: t.Sequence[VmLayout], deadline: float, spawned: dict[str, int], failures: dict[str, str], jails: t.Optional[Jails]
+    ) -> list[starting.Start]:
         """A supervisor for each VM that has none. One that is there may have been started a moment ago by a task that was killed, may be about to
         restart the VM by policy, or to end after it: it is waited for, until the VM runs or it is gone."""
         starts = []
@@ -111,7 +116,7 @@ class PlainSupervisor:
                     try:
                         runs = processes.current(vm) is not None
                         starts.append(starting.found(vm) if runs else starting.prepare(vm))
-                        spawned[vm.name] = _spawn(vm, lock, adopt=runs)
+                        spawned[vm.name] = _spawn(vm, lock, jails, adopt=runs)
                     finally:
                         os.close(lock)
                 elif processes.current(vm) is not None:
@@ -172,17 +177,17 @@ class PlainSupervisor:
             time.sleep(ending.POLL_S)
 
 
-def _spawn(vm: VmLayout, lock: int, *, adopt: bool) -> int:
-    """The supervisor's pid. It has the lock, and a session of its own: whatever becomes of the task, it stays."""
+def _spawn(vm: VmLayout, lock: int, jails: t.Optional[Jails], *, adopt: bool) -> int:
+    """The supervisor's pid. It has the lock, and a session of its own: whatever becomes of the task, it stays. C(jails): None where we are not root."""
     with os_errors(f"start the supervisor of VM {vm.name}"):
-        isolated = os.geteuid() == 0 and os.stat(vm.data).st_uid != 0
         log = os.open(vm.vmm_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             words = ["/bin/sh", vm.launch, "supervise", "locked"]
-            if adopt or not isolated:
-                return _detached([*(_IN_PRIVATE if isolated else ()), *words, *(["adopt"] if adopt else [])], log, lock)
-            pid = jail_mounts.inside(vm, lambda: _detached([*words, "mounted"], log, lock))
-            return _detached([*_IN_PRIVATE, *words], log, lock) if pid is None else pid
+            if jails is None or os.stat(vm.data).st_uid == 0:
+                return _detached([*words, *(["adopt"] if adopt else [])], log, lock)
+            if adopt:
+                return _detached([*_IN_PRIVATE, *words, "adopt"], log, lock)
+            return jails.start(vm, lambda: _detached([*words, "mounted"], log, lock), lambda: _detached([*_IN_PRIVATE, *words], log, lock))
         finally:
             os.close(log)
 
