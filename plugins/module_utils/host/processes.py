@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import select
 import signal
@@ -39,8 +40,9 @@ class Recorded:
     rest: str = "self"
 
 
+@functools.lru_cache(maxsize=1)
 def host_boot_id() -> str:
-    """The kernel's id of this boot."""
+    """The kernel's id of this boot, which this process does not outlive."""
     return read_kernel("/proc/sys/kernel/random/boot_id").strip()
 
 
