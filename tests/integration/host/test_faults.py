@@ -103,7 +103,7 @@ def test_a_supervisor_that_is_killed_at_any_point_leaves_a_vm_that_can_be_starte
     for step in range(10):
         lock = plain_supervisor._lock(vm)
         assert lock is not None
-        plain_supervisor._spawn(vm, lock, adopt=False)
+        plain_supervisor._spawn(vm, lock, None, adopt=False)
         os.close(lock)
         time.sleep(step * 0.004)
         record = processes.parse_record(f"{vm.run}/supervisor")
