@@ -191,7 +191,9 @@ def main(words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_args: api.ended.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    api.ended.wait()
+    # Python runs what a signal calls in this thread alone, which nothing wakes when the signal has come to another.
+    while not api.ended.wait(0.2):
+        pass
     server.drain()
     api.vm.delete()
     with contextlib.suppress(FileNotFoundError):
