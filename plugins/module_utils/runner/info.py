@@ -15,6 +15,7 @@ from ..host.layout import Layout
 from ..host.store import Store
 from ..model.definition import Definition
 from ..planner.situation import Situation
+from . import collector
 from .describe import describe
 from .live import peer_uid, situations
 from .pending import drift_of, pending_of
@@ -22,6 +23,7 @@ from .pending import drift_of, pending_of
 DESCRIBE_S = 5.0
 
 
+@collector.at_rest()
 def run_info(call: Call) -> Outcome:
     options = call.options
     layout = Layout.resolve(options.get("state_dir"), options.get("run_dir"), call.environ, call.uid)

@@ -23,7 +23,7 @@ from ..host.store import Store, unfinished
 from ..model.entries import Entries, Entry, read_entries
 from ..model.pruning import read_prune
 from ..planner.prune import Surplus, surplus
-from . import unchanged
+from . import collector, unchanged
 from .each import ahead
 from .live import look_at
 from .vms_report import Report
@@ -36,6 +36,7 @@ START_BATCH_MAX = 10_000
 AT_A_TIME_MAX = 256
 
 
+@collector.at_rest()
 def run_vms(call: Call) -> Outcome:
     layout = Layout.resolve(call.options.get("state_dir"), call.options.get("run_dir"), call.environ, call.uid)
     return _Task(call, Store(layout)).run()
