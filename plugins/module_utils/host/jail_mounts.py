@@ -81,6 +81,20 @@ def with_jails(work: t.Callable[[Jails], Made]) -> Made:
         return thread.submit(alone).result()
 
 
+def may_open_all(layout: VmLayout) -> bool:
+    """Whether the VM's uid may open all that is to be mounted for it as it is, so that the launch file need not look (C(launch_sandbox)); False where that is
+    not known."""
+    try:
+        jail = read(layout)
+        if jail is None:
+            return False
+        seen = [(_plain(path), writable) for _alias, path, writable in jail.files]
+        return all(_may_open(status, jail.uid, writable) for status, writable in seen) and (not jail.log or os.stat(layout.vmm_log).st_uid == jail.uid)
+    except OSError:
+        # The launch file says what is missing.
+        return False
+
+
 class Jails:
     """Mount namespaces for VMs that are about to be started, one after the other. Belongs to one thread, which nobody else uses."""
 
@@ -120,7 +134,8 @@ class Jails:
         except OSError:
             # Whatever it was: the launch file meets it too, and has the words for it.
             return False
-        return all(_may_open(f"{layout.run}/{jail.root}/files/{alias}", jail.uid, writable) for alias, _path, writable in jail.files)
+        # Of what was mounted: its path may lead elsewhere by now.
+        return all(_may_open(os.stat(f"{layout.run}/{jail.root}/files/{alias}"), jail.uid, writable) for alias, _path, writable in jail.files)
 
 
 def _is_fresh(layout: VmLayout) -> bool:
@@ -142,8 +157,7 @@ def _mount(mounts: _Calls, layout: VmLayout, jail: Jail) -> None:
         _make_dirs(files, "+data")
         mounts.bind(layout.data, f"{files}/+data", _NOSUID | _NODEV | _NOEXEC)
     for alias, path, writable in jail.files:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError(f"{path} is no plain file")
+        _plain(path)
         mounts.bind_file(path, f"{files}/{alias}", 0 if writable else _RDONLY)
     for alias, path in jail.own:
         os.symlink(f"+data/{path}", f"{files}/{alias}")
@@ -163,9 +177,15 @@ def _make_dirs(top: str, relative: str) -> None:
             os.chmod(path, 0o711)
 
 
-def _may_open(path: str, uid: int, writable: bool) -> bool:
-    """By its mode alone, of what was mounted: its path may lead elsewhere by now. An access list is the launch file's to read."""
+def _plain(path: str) -> os.stat_result:
     status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no plain file")
+    return status
+
+
+def _may_open(status: os.stat_result, uid: int, writable: bool) -> bool:
+    """By its mode alone: an access list is the launch file's to read."""
     mode = status.st_mode >> (6 if status.st_uid == uid else 3 if status.st_gid == uid else 0)
     return mode & 0o4 != 0 and (mode & 0o2 != 0 or not writable)
 

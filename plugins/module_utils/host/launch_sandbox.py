@@ -39,7 +39,7 @@ open_sandbox() {
     [ -n "$jailer" ] || vmm_devices
     step='mount the files of the VM'
     mount_table
-    vmm_access
+    may_open_all || vmm_access
     vmm_own_files
 }
 
@@ -78,6 +78,13 @@ expose() { # alias, path, path as a word of the table, ro or rw: a file of the h
     else
         fail "$2 is not there. Create it, or correct the VM's configuration."
     fi
+}
+
+# Whoever asked for this start has just looked at the files (host/jail_mounts.py). Where one was exchanged since, the VMM may not open it: nothing is given.
+may_open_all() {
+    [ -e "$run/watched" ] || return 1
+    { read -r _ && read -r seen; } < "$run/watched" || return 1
+    [ "$seen" = open ]
 }
 
 # Looks at the mounted file, not at its path: what was mounted cannot be exchanged any more.

@@ -16,8 +16,9 @@ from vms import Maker
 from ansible_collections.unkey.vmcp.plugins.module_utils.backends.port import FileUse, Isolation, LaunchSpec
 from ansible_collections.unkey.vmcp.plugins.module_utils.host import jail_mounts, processes
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.layout import VmLayout
+from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors import starting
 from ansible_collections.unkey.vmcp.plugins.module_utils.host.supervisors.plain import PlainSupervisor
-from ansible_collections.unkey.vmcp.tests.waiting import soon
+from ansible_collections.unkey.vmcp.tests.waiting import PATIENCE_S, soon, until
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes uids and mounts")]
 
@@ -147,3 +148,40 @@ def test_the_task_itself_stays_where_it_was(maker: Maker, plain: PlainSupervisor
     assert (os.readlink("/proc/self/ns/mnt"), os.getcwd()) == before
     for vm in vms:
         plain.kill(vm, soon())
+
+
+def test_who_looked_at_the_files_spares_the_launch_file_a_look(maker: Maker, jailer: str, kernel: pathlib.Path) -> None:
+    """As under systemd, where the task cannot mount for the unit."""
+    vm = maker.define("web", spec(maker, jailer, FileUse(str(kernel), "kernel")), JAILED)
+    os.close(os.open(vm.vmm_log, os.O_CREAT | os.O_WRONLY, 0o600))
+    os.chown(vm.vmm_log, UID, UID)
+    granted = pathlib.Path(vm.dir, "granted")
+
+    def told() -> str:
+        starting.prepare(vm, look=True)
+        return pathlib.Path(vm.watched).read_text().split("\n")[1]
+
+    def started(said: str) -> bool:
+        """Whether access was given; with what was said, whatever is true."""
+        starting.prepare(vm)
+        pathlib.Path(vm.watched).write_text(f"2026-01-01T00:00:00.000Z\n{said}\n")
+        process = subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", vm.launch, "inside"])
+        try:
+            until(lambda: "sleep 300" in pathlib.Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " "), "the jailer runs")
+            return granted.exists()
+        finally:
+            process.kill()
+            process.wait(PATIENCE_S)
+            subprocess.run(["/bin/sh", vm.launch, "clear"], check=True, timeout=PATIENCE_S)
+
+    assert told() == "open"
+    assert not started("")
+    os.chown(vm.vmm_log, 0, 0)
+    assert told() == ""
+    os.chown(vm.vmm_log, UID, UID)
+    kernel.chmod(0o600)
+    assert told() == ""
+    assert started("")
+    assert not started("open")
+    kernel.unlink()
+    assert told() == ""

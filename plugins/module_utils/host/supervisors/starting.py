@@ -19,6 +19,7 @@ import typing as t
 from ...errors import VmcpError
 from .. import events, processes
 from ..files import os_errors, remove, write_plain
+from ..jail_mounts import may_open_all
 from ..trees import ensure_dir, remove_tree
 from . import ending
 
@@ -45,8 +46,9 @@ def found(vm: VmLayout) -> Start:
     return Start(vm, os.stat(vm.events).st_size if os.path.lexists(vm.events) else 0)
 
 
-def prepare(vm: VmLayout) -> Start:
-    """What the launch file would have to run programs for: its directories, and traces of an earlier start. Nothing is running or at work on it."""
+def prepare(vm: VmLayout, *, look: bool = False) -> Start:
+    """What the launch file would have to run programs for: its directories, and traces of an earlier start. Nothing is running or at work on it.
+    C(look): at its files too, which the launch file then need not."""
     ensure_dir(vm.run, 0o711, sync=False)
     with os_errors(f"prepare the start of VM {vm.name}"):
         if processes.recorded(vm) is not None:
@@ -58,7 +60,8 @@ def prepare(vm: VmLayout) -> Start:
             remove_tree(vm.sockets)
         owner = os.stat(vm.data).st_uid if os.path.isdir(vm.data) else os.geteuid()
         ensure_dir(vm.sockets, 0o700, uid=owner, gid=owner if owner else -1, sync=False)
-        write_plain(vm.watched, events.now() + "\n")
+        # For the launch file: when it was asked for, and that nothing has to be given to the VM's uid.
+        write_plain(vm.watched, f"{events.now()}\n{'open' if look and may_open_all(vm) else ''}\n")
     return found(vm)
 
 

@@ -130,7 +130,7 @@ class SystemdSupervisor:
         waiting = [vm for vm in vms if processes.current(vm) is None]
         if not waiting:
             return {}
-        starts = [starting.prepare(vm) for vm in waiting]
+        starts = [starting.prepare(vm, look=True) for vm in waiting]
         # All in one request, which returns when each process is there; why one is not stands in the VM's own log.
         _systemctl("start", TIMER, *(_unit(vm) for vm in waiting), timeout_s=max(1.0, deadline - time.monotonic()), fails=True)
         return starting.watch(starts, deadline, _quiet)
