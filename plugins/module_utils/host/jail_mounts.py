@@ -113,29 +113,34 @@ class Jails:
     def start(self, layout: VmLayout, mounted: t.Callable[[], Made], otherwise: t.Callable[[], Made]) -> Made:
         """Calls C(mounted) in a mount namespace that nobody else sees and in which the VM's sandbox is mounted; it lasts as long as what is started in
         it. Calls C(otherwise), in the host's, where the launch file has to mount it."""
-        if self._home is None:
+        jail = read(layout) if self._home is not None and _is_fresh(layout) else None
+        if jail is None or self._home is None or not self._leave():
             return otherwise()
         try:
-            jail = read(layout)
-            if jail is None or not _is_fresh(layout):
-                return otherwise()
-            ready = self._mount(layout, jail)
-            if ready:
+            if self._mount(layout, jail):
                 return mounted()
         finally:
             self._calls.go(*self._home)
         return otherwise()
 
+    def _leave(self) -> bool:
+        try:
+            self._calls.leave()
+        except OSError:
+            # As in many containers: C(unshare), which is the launch file's way, says so.
+            return False
+        return True
+
     def _mount(self, layout: VmLayout, jail: Jail) -> bool:
         """False where something is missing, is of another kind or may not be opened: what was mounted goes with the namespace."""
         try:
-            self._calls.leave()
+            self._calls.unseen()
             _mount(self._calls, layout, jail)
+            # Of what was mounted: its path may lead elsewhere by now.
+            return all(_may_open(os.stat(f"{layout.run}/{jail.root}/files/{alias}"), jail.uid, writable) for alias, _path, writable in jail.files)
         except OSError:
             # Whatever it was: the launch file meets it too, and has the words for it.
             return False
-        # Of what was mounted: its path may lead elsewhere by now.
-        return all(_may_open(os.stat(f"{layout.run}/{jail.root}/files/{alias}"), jail.uid, writable) for alias, _path, writable in jail.files)
 
 
 def _is_fresh(layout: VmLayout) -> bool:
@@ -211,8 +216,11 @@ class _Calls:
         os.chroot(".")
 
     def leave(self) -> None:
-        """To a namespace of this thread's own. Slave: what the host mounts and unmounts later is seen, nothing of ours is seen by the host."""
+        """To a namespace of this thread's own."""
         self._check(self._libc.unshare(_CLONE_NEWNS), "unshare")
+
+    def unseen(self) -> None:
+        """Slave: what the host mounts and unmounts later is seen, nothing of ours is seen by the host."""
         self._mount(None, "/", None, _REC | _SLAVE)
 
     def tmpfs(self, where: str, options: str) -> None:

@@ -185,3 +185,18 @@ def test_who_looked_at_the_files_spares_the_launch_file_a_look(maker: Maker, jai
     assert not started("open")
     kernel.unlink()
     assert told() == ""
+
+
+def test_where_the_task_may_not_leave_its_namespace_the_launch_file_is_asked(
+    maker: Maker, plain: PlainSupervisor, jailer: str, kernel: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that lets nobody make a mount namespace: what is told is what unshare says."""
+    vm = maker.define("web", spec(maker, jailer, FileUse(str(kernel), "kernel")), JAILED)
+
+    def refused(_calls: object) -> None:
+        raise PermissionError(1, "Operation not permitted", "unshare")
+
+    monkeypatch.setattr(jail_mounts._Calls, "leave", refused)
+    assert plain.start([vm], soon()) == {}
+    assert who_mounted(vm) == "the launch file"
+    plain.kill(vm, soon())
