@@ -191,7 +191,11 @@ class Playground:
 
     # --- the end ----------------------------------------------------------------------------------------
     def remove_all(self) -> list[str]:
-        """Removes every VM through Ansible and returns what is left behind, in words."""
+        """Removes every VM through Ansible and returns what is left behind, in words. For a playground without networks, whose dnsmasq would go on."""
+        return self.remove_vms() + self._left_behind()
+
+    def remove_vms(self) -> list[str]:
+        """Removes every VM through Ansible and returns, in words, what that was not done to."""
         names = sorted(entry.name for entry in pathlib.Path(self.state, "vms").iterdir()) if pathlib.Path(self.state, "vms").is_dir() else []
         # Twice: a protected VM is not removed by a task that takes off the protection.
         steps = [task(f"unprotect {name}", name=name, protected=False, allow_disruption="recreate") for name in names if self._is_protected(name)]
@@ -200,7 +204,7 @@ class Playground:
         if steps:
             results = self.play(steps)
             left += [f"{name} was not removed: {results[f'remove {name}']!r}" for name in names if results[f"remove {name}"].failed]
-        return left + self._left_behind()
+        return left
 
     def _is_protected(self, name: str) -> bool:
         with contextlib.suppress(OSError, ValueError):

@@ -58,7 +58,7 @@ def lan(ground: Playground) -> t.Iterator[Lan]:
         try:
             ground.play([task("network", "vmcp_network", **DIRECT)]).ok("network")
             yield made
-            ground.remove_all()
+            assert not ground.remove_vms()
             assert made.links() == {"lo", "lan0"}, "nothing is left"
             ground.play([task("no network", "vmcp_network", name="direct", state="absent")]).ok("no network")
         finally:

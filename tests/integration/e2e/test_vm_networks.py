@@ -136,7 +136,7 @@ def lan(ground: Playground) -> t.Iterator[Lan]:
         try:
             yield Lan(host, outside, ground)
             # The network goes last: it is refused to go before its VMs.
-            ground.remove_all()
+            assert not ground.remove_vms()
             ground.play([task("no network", "vmcp_network", name="apps", state="absent")]).ok("no network")
             assert not ground.remove_all()
             assert {line.split()[0].partition("@")[0] for line in host.run("ip", "-br", "link").splitlines()} == {"lo", "up0"}

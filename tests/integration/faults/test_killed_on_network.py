@@ -32,7 +32,7 @@ def host(ground: Playground) -> t.Iterator[Namespace]:
         try:
             ground.play([task("network", "vmcp_network", name="apps", ipv4="10.80.0.1/24", dhcp=True)]).ok("network")
             yield made
-            ground.remove_all()
+            assert not ground.remove_vms()
             ground.play([task("no network", "vmcp_network", name="apps", state="absent")]).ok("no network")
         finally:
             ground.kill_all()
