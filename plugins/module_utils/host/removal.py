@@ -10,7 +10,7 @@ import os
 import typing as t
 
 from ..errors import DeadlineExceeded, VmcpError
-from .files import os_errors, sync_dir
+from .files import os_errors, remove, sync_dir
 from .locks import held
 from .store import REMOVING, unfinished
 from .trees import mount_points, mounts_below, refuse_mounted, remove_below, remove_tree
@@ -48,6 +48,9 @@ class Removal:
         for name in names:
             try:
                 vm = self._layout.vm(name)
+                with os_errors(f"remove {vm.pid}"):
+                    # First: while it says that there was a process, others wait for the word of whoever saw it end.
+                    remove(vm.pid)
                 there = remove_tree(vm.run, sync=False, points=points)
                 self._found[name] = (_remove_all_but_data(vm) if keep_data else _set_aside(self._layout, vm, points)) or there
             except VmcpError as exc:
