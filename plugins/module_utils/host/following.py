@@ -45,6 +45,9 @@ def followed(launch: str, by: str) -> str:
 
 def told(vm: VmLayout) -> str:
     """The token in the launch file; "" for none, as in those of earlier versions."""
+    if os.path.isdir(vm.launch):
+        # Somebody's mistake, which nobody can start: that it stands in the way is said when a launch file is to be written.
+        return ""
     try:
         found = _FOLLOWS.search(read_text(vm.launch))
     except FileNotFoundError:
